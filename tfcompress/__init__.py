@@ -1,0 +1,40 @@
+"""Compress a Keras model for the edge: quantization-aware training and more, in an ordinary `model.fit`.
+
+Works with Keras 3 (the default) and with tf_keras (`TF_USE_LEGACY_KERAS=1`). Names load on first use, so that
+`import tfcompress` costs nothing until a model is touched.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfcompress import quantize
+    from tfcompress.core.errors import CompressionError
+    from tfcompress.core.summary import summary
+    from tfcompress.core.trace import trace
+    from tfcompress.core.transformed import finalize
+    from tfcompress.quantize import calibrate, quantize_model
+
+_HOME = {
+    "CompressionError": "tfcompress.core.errors",
+    "calibrate": "tfcompress.quantize",
+    "finalize": "tfcompress.core.transformed",
+    "quantize_model": "tfcompress.quantize",
+    "summary": "tfcompress.core.summary",
+    "trace": "tfcompress.core.trace",
+}
+_ROOMS = ("quantize",)
+
+__all__ = ["CompressionError", "calibrate", "finalize", "quantize", "quantize_model", "summary", "trace"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,36 @@
+"""A Keras model as a `.tflite` file that is known to compute what Keras computes.
+
+Names load on first use: reading a file (`describe`, `Runner`) imports no TensorFlow, converting a model does.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tflite_export.description import describe
+    from tflite_export.errors import ExportError
+    from tflite_export.exporter import export
+    from tflite_export.exported import Exported
+    from tflite_export.parity import compare
+    from tflite_export.runner import Runner
+
+_HOME = {
+    "Exported": "tflite_export.exported",
+    "ExportError": "tflite_export.errors",
+    "Runner": "tflite_export.runner",
+    "compare": "tflite_export.parity",
+    "describe": "tflite_export.description",
+    "export": "tflite_export.exporter",
+}
+
+__all__ = ["ExportError", "Exported", "Runner", "compare", "describe", "export"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
