@@ -1,0 +1,54 @@
+"""Bytes on disk: read with a clear reason on failure, written whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from tflite_export.errors import ExportError
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Writes `content` beside the target and renames it, so that no reader ever sees half a file.
+
+    Args:
+        path: the target; its folder must exist and be writable. An existing file is replaced.
+        content: what the file will hold.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        ExportError: the target cannot be written; nothing is left behind and an existing file is unchanged.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise ExportError(f"`path` must name a file, but it is a folder. Received: path={str(target)!r}")
+    # A rename would silently replace a file that its owner made read-only: what cannot be opened is not replaced.
+    if target.exists() and not os.access(target, os.W_OK):
+        raise ExportError(f"Cannot write {str(target)!r}: the file is read-only. Nothing was written.")
+    beside = ""
+    try:
+        handle, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o666 & ~_umask())
+        os.replace(beside, target)
+    except BaseException as error:
+        if beside:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+        if isinstance(error, OSError):
+            reason = error.strerror or type(error).__name__
+            raise ExportError(f"Cannot write {str(target)!r}: {reason}. Nothing was written.") from error
+        raise
+    return target
+
+
+def _umask() -> int:
+    """The process's file mode mask (the only way to read it is to set it)."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
