@@ -56,14 +56,15 @@ def content_of(file: File) -> bytes:
 
 def name_of(file: File) -> str:
     """How messages call a file: its path, or "bytes"."""
-    return repr(os.fspath(file)) if isinstance(file, (str, os.PathLike)) else "bytes"
+    return os.fspath(file) if isinstance(file, (str, os.PathLike)) else "bytes"
 
 
-def read(file: File) -> Model:
+def read(file: File, *, name: str = "") -> Model:
     """A file as plain objects; constants are views of the file's bytes, nothing is copied.
 
     Args:
         file: bytes, a path, or an object with `.content`.
+        name: how messages call the file, where the bytes of a known file are given.
 
     Returns:
         The model: every number in it that points somewhere points at something that exists.
@@ -75,14 +76,14 @@ def read(file: File) -> Model:
 
     Source: LiteRT, schema.fbs, version 3.
     """
-    content = content_of(file)
-    _check_head(content, name_of(file))
+    content, name = content_of(file), name or name_of(file)
+    _check_head(content, name)
     try:
         return _Reader(content).model()
     except _Invalid as error:
-        raise ValueError(f"{name_of(file)} is not a valid TFLite file: {error}") from None
+        raise ValueError(f"{name} is not a valid TFLite file: {error}") from None
     except _DAMAGE as error:
-        raise ValueError(f"{name_of(file)} is not a valid TFLite file: {_DAMAGED} ({type(error).__name__})") from error
+        raise ValueError(f"{name} is not a valid TFLite file: {_DAMAGED} ({type(error).__name__})") from error
 
 
 def load(content: bytes) -> schema.ModelT:
@@ -125,7 +126,9 @@ def _check_head(content: bytes, where: str) -> None:
     if len(content) < 16:
         raise ValueError(f"{where} is not a TFLite file: only {len(content)} bytes")
     if content[4:8] != IDENTIFIER:
-        raise ValueError(f"{where} is not a TFLite file: bytes 4 to 7 must be {IDENTIFIER!r}. Received: {content[4:8]!r}")
+        raise ValueError(
+            f"{where} is not a TFLite file: bytes 4 to 7 must be {IDENTIFIER!r}. Received: {content[4:8]!r}"
+        )
 
 
 def _kind(builtin: int, deprecated: int, custom: bytes | None) -> tuple[str, bool]:

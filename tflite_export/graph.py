@@ -110,12 +110,12 @@ class Tensor:
         """Numpy type of one value as the interpreter hands it out; None for strings and types unknown to numpy."""
         return DTYPES.get("INT8" if self.type in PACKED and PACKED[self.type][1] else self.type)
 
-    @cached_property
+    @property
     def stored(self) -> np.ndarray:
         """The constant's values as they lie in the file, flat: packed ones unpacked, sparse ones not spread out.
 
         Raises:
-            ValueError: the tensor is no constant, its type has no numpy form, or its bytes are not a whole number of values.
+            ValueError: the tensor is no constant, or its bytes are not a whole number of values of a type numpy has.
         """
         if self.data is None:
             raise ValueError(f"Tensor {self.index} ({self.name!r}) is no constant")
@@ -125,7 +125,8 @@ class Tensor:
             return (self.data.view("<u2").astype(np.uint32) << 16).view(np.float32)
         dtype = DTYPES.get(self.type)
         if dtype is None or self.data.size % dtype.itemsize:
-            raise ValueError(f"Tensor {self.index} ({self.name!r}): {self.data.size} bytes hold no array of {self.type}")
+            what = f"Tensor {self.index} ({self.name!r})"
+            raise ValueError(f"{what}: {self.data.size} bytes hold no array of {self.type}")
         return np.ascontiguousarray(self.data).view(dtype)
 
     def values(self) -> np.ndarray:

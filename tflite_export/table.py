@@ -6,11 +6,12 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 WIDTH = 140
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[str] = ()) -> Table:
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[str] = ()) -> Group:
     """A rich table of plain values.
 
     Args:
@@ -20,17 +21,15 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], rig
         right: headings of the columns that are aligned to the right (numbers).
 
     Returns:
-        The table, to be given to `render`.
+        The title and the table, to be given to `render`.
     """
-    # Names of tensors hold brackets, which rich would read as markup: cells are printed as they are.
-    from rich.text import Text
-
-    result = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    result = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         result.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
+        # Names of tensors hold brackets, which rich would read as markup: cells are printed as they are.
         result.add_row(*(Text(str(cell)) for cell in row))
-    return result
+    return Group(Text(title), result)
 
 
 def render(*parts: Any, width: int = WIDTH) -> str:
