@@ -1,0 +1,293 @@
+"""Keras 3: everything that tf_keras does differently. Its sibling `legacy` has the same public names."""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras as keras3
+import tensorflow as tf
+
+# StatelessScope reads the scope around it (nested replacements must see each other); no public name exists.
+from keras.src.backend.common.stateless_scope import get_stateless_scope
+
+# A built Sequential keeps its graph in `_functional`; the class of plain graphs has no public name.
+from keras.src.models.functional import Functional
+
+from tfcompress.core.attributes import owned, specs_of_shapes
+
+keras = tf.keras
+saving = keras3.saving
+NAME, OTHER = "keras 3", "tf_keras"
+STATIC_BATCH = True  # a symbolic batch is None, so what a `call` computes from it must be traced with a number
+KerasTensor = keras3.KerasTensor
+VARIABLES = (keras3.Variable,)
+_Tracker = type(keras.layers.Dropout(0.5)._tracker)  # no public name
+COPIED = (keras3.Operation, keras3.metrics.Metric, keras3.Variable, keras3.random.SeedGenerator, _Tracker)
+flatten = keras3.tree.flatten
+map_structure = keras3.tree.map_structure
+
+
+def is_symbolic(value: Any) -> bool:
+    return isinstance(value, KerasTensor)
+
+
+def is_variable(value: Any) -> bool:
+    return isinstance(value, keras3.Variable)
+
+
+def is_operation(value: Any) -> bool:
+    """Whether this is a node's operation that is not a layer."""
+    return isinstance(value, keras3.Operation) and not isinstance(value, keras.layers.Layer)
+
+
+def is_whole(layer: Any) -> bool:
+    """Whether the layer has sublayers but is a leaf all the same."""
+    return isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional, keras.layers.TimeDistributed))
+
+
+def _functional(model: Any) -> Any:
+    """The graph of a model: itself, a Sequential's hidden one, or None."""
+    if isinstance(model, keras.Sequential):
+        return getattr(model, "_functional", None)
+    return model if isinstance(model, Functional) and hasattr(model, "_nodes_by_depth") else None
+
+
+def is_graph(model: Any) -> bool:
+    """Whether the model holds a graph of calls (Functional, or Sequential that is built)."""
+    return _functional(model) is not None
+
+
+def graph_inputs(model: Any) -> Any:
+    """The structure of symbolic inputs, as the model was made with."""
+    return _functional(model).input
+
+
+def graph_outputs(model: Any) -> Any:
+    """The structure of symbolic outputs, as the model was made with."""
+    return _functional(model).output
+
+
+def graph_nodes(model: Any) -> Iterator[tuple[Any, tuple, dict, list, Any]]:
+    """(operation, args, kwargs, input tensors, outputs) of each call in order; nodes have no public name."""
+    graph = _functional(model)
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
+            if not node.is_input:
+                outputs = node.outputs[0] if len(node.outputs) == 1 else list(node.outputs)
+                yield node.operation, node.arguments.args, node.arguments.kwargs, list(node.input_tensors), outputs
+
+
+def reference_inputs(model: Any, structure: Any) -> list:
+    """What a call of a graph gives to each of flatten(graph_inputs(model)); by name where a dict meets a list."""
+    return _functional(model)._standardize_inputs(structure)
+
+
+def input_like(tensor: Any, batch: Any = "same", dtype: Any = None) -> Any:
+    """A new symbolic input like an old one; batch "same" keeps the old batch size."""
+    layer = tensor._keras_history.operation if hasattr(tensor, "_keras_history") else None
+    shape = tuple(tensor.shape) if batch == "same" else (batch, *tensor.shape[1:])
+    return keras3.Input(batch_shape=shape, dtype=dtype or tensor.dtype, sparse=bool(tensor.sparse),
+                        optional=getattr(layer, "optional", False), name=tensor.name)  # fmt: skip
+
+
+def producer(tensor: Any) -> tuple[Any, int, Any] | None:
+    """(operation, number of its call, node) that made a symbolic tensor; None for inputs."""
+    history = getattr(tensor, "_keras_history", None)
+    if history is None or history.operation is None:
+        return None
+    node = history.operation._inbound_nodes[history.node_index]
+    return None if node.is_input else (history.operation, history.node_index, node)
+
+
+def node_arguments(node: Any) -> tuple[Any, Any]:
+    """The args and kwargs that a node was called with."""
+    return node.arguments.args, node.arguments.kwargs
+
+
+def forget_calls(operation: Any, keep: int = 0) -> None:
+    """Forget the calls that an operation recorded, but the first `keep` of them."""
+    del operation._inbound_nodes[keep:]
+    operation._outbound_nodes.clear()
+
+
+def set_name(layer: Any, name: str) -> None:
+    layer.name = name
+    if "_name" in vars(layer):
+        layer._name = name
+
+
+def sublayers(layer: Any, recursive: bool = False) -> list:
+    """The layers that a layer holds (directly, or at any depth), each once."""
+    found = layer._flatten_layers(include_self=False, recursive=recursive)
+    return list({id(child): child for child in found}.values())
+
+
+def own_variables(layer: Any) -> dict[str, Any]:
+    """The variables that a layer owns itself, by attribute or path inside one ("token", "tables.0")."""
+    return owned(layer, [*layer._trainable_variables, *layer._non_trainable_variables], is_variable, variable_name)
+
+
+def variable_name(variable: Any) -> str:
+    """The variable's own name: "kernel"."""
+    return variable.name
+
+
+def variable_path(variable: Any) -> str:
+    """The variable's name with its layer's: "dense/kernel"."""
+    return variable.path
+
+
+def regularizer_of(layer: Any, variable: Any) -> Any:
+    return variable.regularizer
+
+
+def input_specs(model: Any) -> Any:
+    """The shapes that a subclassed model was built with: a structure of (shape without batch, dtype or None).
+
+    Raises:
+        ValueError: the model does not remember them, or takes several tensor arguments.
+    """
+    config = model.get_build_config() or {}
+    if "shapes_dict" in config:
+        raise ValueError(
+            f"`model` takes several tensor arguments ({', '.join(config['shapes_dict'])}); give them to its `call` as "
+            f"one list or dict. Received: model={model.name!r}"
+        )
+    shapes = config.get("input_shape")
+    if shapes is None:
+        raise ValueError(
+            f"`model` does not remember its input shape: call it once on data, `model(x)`. "
+            f"Received: model={model.name!r} of type {type(model).__name__}"
+        )
+    return specs_of_shapes(shapes)
+
+
+def replaced(layer: Any, replacements: Sequence[tuple[Any, Any]], call: Callable[[], Any]) -> Any:
+    """The outputs of `call()`, for which variables of `layer` (at any depth) read as the given tensors.
+
+    Args:
+        layer: the layer whose call happens inside `call`.
+        replacements: (variable, tensor of its shape) pairs.
+        call: computes the outputs.
+
+    Returns:
+        What `call` returns. What it assigned to other variables is assigned, what it added as losses is added.
+    """
+    around = get_stateless_scope()
+    scope = keras3.StatelessScope(state_mapping=replacements, collect_losses=True)
+    if around is not None:
+        scope.state_mapping = {**around.state_mapping, **scope.state_mapping}
+    before = dict(scope.state_mapping)
+    with scope:
+        outputs = call()
+    hidden = {id(variable) for variable, _ in replacements}
+    for variable in layer.variables:
+        value = scope.get_current_value(variable)
+        if value is not None and id(variable) not in hidden and value is not before.get(id(variable)):
+            variable.assign(value)
+    for loss in scope.losses:
+        layer.add_loss(loss)
+    return outputs
+
+
+def cast_inputs(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """The arguments as `layer.__call__` would hand them to `layer.call`."""
+    if not layer._convert_input_args:
+        return args, kwargs
+
+    def convert(value: Any) -> Any:
+        converted = layer.dtype_policy.convert_input(value, layer.autocast, layer.input_dtype)
+        if converted is not value and mask_of(value) is not None:
+            set_mask(converted, mask_of(value))
+        return converted
+
+    return map_structure(convert, args), map_structure(convert, kwargs)
+
+
+def mask_of(tensor: Any) -> Any:
+    return getattr(tensor, "_keras_mask", None)
+
+
+def set_mask(tensor: Any, mask: Any) -> None:
+    tensor._keras_mask = mask
+
+
+def accepts_training(layer: Any) -> bool:
+    return "training" in inspect.signature(layer.call).parameters
+
+
+def _bound(layer: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """The call's arguments by name, defaults left out."""
+    names = {k: v for k, v in kwargs.items() if k != "training" or accepts_training(layer)}
+    return dict(inspect.signature(layer.call).bind(*args, **names).arguments)
+
+
+def mask_arguments(layer: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """The masks that Keras would hand to `call` behind the tensors, as keyword arguments."""
+    parameters = inspect.signature(layer.call).parameters
+    given = _bound(layer, args, kwargs)
+    tensors = {k: v for k, v in given.items() if any(map(is_symbolic, flatten(v))) and not k.endswith("mask")}
+    names = {k: "mask" if len(tensors) == 1 else f"{k}_mask" for k in tensors}
+    masks = {names[k]: map_structure(mask_of, v) for k, v in tensors.items()}
+    return {k: m for k, m in masks.items()
+            if k in parameters and given.get(k) is None and any(t is not None for t in flatten(m))}  # fmt: skip
+
+
+def settle_masks(layer: Any, args: tuple, kwargs: dict, outputs: Any, opened: bool) -> None:
+    """Hand the masks on to the outputs, as `layer.__call__` does. A leaf's own `__call__` has done it."""
+    if not opened or not layer.supports_masking:
+        return
+    given = _bound(layer, args, kwargs)
+    first = next(iter(given.values()), None)
+    previous = given["mask"] if given.get("mask") is not None else map_structure(mask_of, first)
+    tensors = flatten(outputs)
+    if all(mask_of(t) is not None for t in tensors):
+        return
+    masks = layer.compute_mask(first, previous)
+    for tensor, mask in zip(tensors, [] if masks is None else flatten(masks)):
+        if mask is not None and mask_of(tensor) is None:
+            set_mask(tensor, mask)
+
+
+def copy_variable(variable: Any) -> Any:
+    """None: a Keras variable is an object like others, around a tf.Variable."""
+    return None
+
+
+def blank_copy(old: Any) -> tuple[Any, set[str]]:
+    """A new object of the class of `old` without attributes of its own, and the attributes to leave as they are in it."""
+    if isinstance(old, keras.layers.Layer):  # Layer.__new__ closes `build` and `quantize` over the new object
+        return type(old).__new__(type(old)), {"build", "quantize"}
+    return object.__new__(type(old)), set()
+
+
+def finish_copy(new: Any) -> None:
+    """A tracker knows its members by their ids."""
+    if isinstance(new, _Tracker):
+        new.stored_ids = {name: {id(v) for v in store} for name, (_, store) in new.config.items()}
+
+
+def is_tracked_container(value: Any) -> bool:
+    return isinstance(value, (list, dict, set)) and hasattr(value, "tracker")
+
+
+def copy_container(old: Any, again: Callable[[Any], Any], keep: Callable[[Any], Any]) -> Any:
+    """A copy of Keras' tracked list, dict or set; filled past its tracker, which is copied itself."""
+    new = keep(type(old)())
+    if isinstance(old, dict):
+        dict.update(new, {again(k): again(v) for k, v in old.items()})
+    elif isinstance(old, list):
+        list.extend(new, [again(v) for v in old])
+    else:
+        set.update(new, [again(v) for v in old])
+    new.tracker = again(old.tracker)
+    return new
+
+
+def loosened_operation(operation: Any, loosen: Callable[[Any], Any]) -> Any:
+    """A new operation from the constructor arguments of an old one, each passed through `loosen`.
+
+    Only so does it save what it computes: the config of an operation is what its constructor was called with.
+    """
+    config = operation.get_config()
+    return type(operation).from_config({k: v if k == "name" else loosen(v) for k, v in config.items()})

@@ -1,0 +1,316 @@
+"""tf_keras: everything that Keras 3 does differently. Its sibling `keras3` has the same public names."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+# A plain operation in a graph is one of these layers, and a symbolic tensor this class; neither has a public name.
+from tf_keras.src.engine.keras_tensor import KerasTensor
+from tf_keras.src.layers.core import tf_op_layer
+
+from tfcompress.core.attributes import exchanged, held, owned, specs_of_shapes
+from tfcompress.core.errors import CompressionError
+
+keras = tf.keras
+saving = keras.saving
+NAME, OTHER = "tf_keras", "keras 3"
+STATIC_BATCH = False  # a symbolic batch is a tensor of the graph
+VARIABLES = (tf.Variable,)
+_OPERATIONS = (tf_op_layer.TFOpLambda, tf_op_layer.ClassMethod, tf_op_layer.InstanceProperty)
+_Generator = type(keras.layers.Dropout(0.5)._random_generator)  # no public name
+COPIED = (keras.layers.Layer, keras.metrics.Metric, tf.random.Generator, _Generator, tf.Variable)
+flatten = tf.nest.flatten
+map_structure = tf.nest.map_structure
+
+
+def is_symbolic(value: Any) -> bool:
+    return isinstance(value, KerasTensor)
+
+
+def is_variable(value: Any) -> bool:
+    return isinstance(value, tf.Variable)
+
+
+def is_operation(value: Any) -> bool:
+    """Whether this is a node's operation that is not a layer in the user's sense."""
+    return isinstance(value, _OPERATIONS)
+
+
+def is_whole(layer: Any) -> bool:
+    """Whether the layer has sublayers but is a leaf all the same."""
+    return isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional, keras.layers.TimeDistributed))
+
+
+def is_graph(model: Any) -> bool:
+    """Whether the model holds a graph of calls (Functional, or Sequential that is built)."""
+    return isinstance(model, keras.Model) and model._is_graph_network and bool(getattr(model, "_nodes_by_depth", None))
+
+
+def graph_inputs(model: Any) -> Any:
+    """The structure of symbolic inputs, as the model was made with."""
+    return model.input
+
+
+def graph_outputs(model: Any) -> Any:
+    """The structure of symbolic outputs, as the model was made with."""
+    return model.output
+
+
+def graph_nodes(model: Any) -> Iterator[tuple[Any, tuple, dict, list, Any]]:
+    """(operation, args, kwargs, input tensors, outputs) of each call in order; nodes have no public name."""
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            if not node.is_input:
+                yield node.layer, tuple(node.call_args), dict(node.call_kwargs), list(node.keras_inputs), node.outputs
+
+
+def reference_inputs(model: Any, structure: Any) -> list:
+    """What a call of a graph gives to each of flatten(graph_inputs(model)); by name where a dict meets a list."""
+    given = model._flatten_to_reference_inputs(structure)
+    return [model._conform_to_reference_input(t, ref_input=r) for t, r in zip(given, model.inputs)]
+
+
+def input_like(tensor: Any, batch: Any = "same", dtype: Any = None) -> Any:
+    """A new symbolic input like an old one; batch "same" keeps the old batch size."""
+    spec = tensor.type_spec
+    return keras.Input(
+        shape=tuple(tensor.shape[1:]), batch_size=tensor.shape[0] if batch == "same" else batch,
+        dtype=dtype or tensor.dtype, name=tensor._keras_history.layer.name,
+        sparse=isinstance(spec, tf.SparseTensorSpec), ragged=isinstance(spec, tf.RaggedTensorSpec))  # fmt: skip
+
+
+def producer(tensor: Any) -> tuple[Any, int, Any] | None:
+    """(operation, number of its call, node) that made a symbolic tensor; None for inputs."""
+    history = getattr(tensor, "_keras_history", None)
+    if history is None or history.layer is None:
+        return None
+    node = history.layer._inbound_nodes[history.node_index]
+    return None if node.is_input else (history.layer, history.node_index, node)
+
+
+def node_arguments(node: Any) -> tuple[Any, Any]:
+    """The args and kwargs that a node was called with."""
+    return tuple(node.call_args), dict(node.call_kwargs)
+
+
+def forget_calls(operation: Any, keep: int = 0) -> None:
+    """Forget the calls that an operation recorded, but the first `keep` of them."""
+    del operation._inbound_nodes[keep:]
+    operation._outbound_nodes.clear()
+
+
+def set_name(layer: Any, name: str) -> None:
+    layer._name = name
+
+
+def sublayers(layer: Any, recursive: bool = False) -> list:
+    """The layers that a layer holds (directly, or at any depth), each once; those it holds untracked as well."""
+    found: dict[int, Any] = {}
+
+    def visit(parent: Any) -> None:
+        tracked = parent._flatten_layers(include_self=False, recursive=False)
+        untracked = () if is_graph(parent) else (child for _, child in held(parent, _is_sublayer))
+        for child in (*tracked, *untracked):
+            if child is not layer and id(child) not in found:
+                found[id(child)] = child
+                if recursive:
+                    visit(child)
+
+    visit(layer)
+    return list(found.values())
+
+
+def _is_sublayer(value: Any) -> bool:
+    return isinstance(value, keras.layers.Layer) and not isinstance(value, keras.metrics.Metric)
+
+
+def own_variables(layer: Any) -> dict[str, Any]:
+    """The variables that a layer owns itself, by attribute or path inside one ("token", "tables.0")."""
+    return owned(layer, [*layer._trainable_weights, *layer._non_trainable_weights], is_variable, variable_name)
+
+
+def variable_name(variable: Any) -> str:
+    """The variable's own name: "kernel"."""
+    return variable_path(variable).split("/")[-1]
+
+
+def variable_path(variable: Any) -> str:
+    """The variable's name with its layer's: "dense/kernel"."""
+    return variable.name.split(":")[0]
+
+
+def regularizer_of(layer: Any, variable: Any) -> Any:
+    """The regularizer of a variable, which tf_keras keeps only inside the closure of a loss."""
+    for loss in layer._callable_losses:
+        bound = loss.args[0] if isinstance(loss, functools.partial) and loss.args else None
+        if bound is variable or (bound is not None and getattr(bound, "_variable", None) is variable):
+            return dict(zip(loss.func.__code__.co_freevars, loss.func.__closure__ or ()))["regularizer"].cell_contents
+    return None
+
+
+def input_specs(model: Any) -> Any:
+    """The shapes that a subclassed model was built with: a structure of (shape without batch, dtype or None).
+
+    Raises:
+        ValueError: the model does not remember them, or takes several tensor arguments.
+    """
+    spec = model.save_spec()
+    if spec is not None:
+        args, kwargs = spec
+        names = [*map(str, range(len(args))), *kwargs]
+        tensors = [n for n, v in zip(names, [*args, *kwargs.values()]) if any(s is not None for s in flatten(v))]
+        if len(tensors) > 1:
+            raise ValueError(
+                f"`model` takes several tensor arguments ({', '.join(tensors)}); give them to its `call` as one list "
+                f"or dict. Received: model={model.name!r}"
+            )
+        return map_structure(lambda s: _Spec((tuple(s.shape[1:]), s.dtype)), args[0])
+    if model._build_input_shape is not None:
+        return specs_of_shapes(map_shapes(model._build_input_shape))
+    raise ValueError(
+        f"`model` does not remember its input shape: call it once on data, `model(x)`. "
+        f"Received: model={model.name!r} of type {type(model).__name__}"
+    )
+
+
+class _Spec(tuple):
+    """(shape, dtype), which tf.nest must not look into."""
+
+
+def map_shapes(shapes: Any) -> Any:
+    """Plain tuples for tf.TensorShape."""
+    if isinstance(shapes, tf.TensorShape):
+        return tuple(shapes)
+    if isinstance(shapes, dict):
+        return {name: map_shapes(shape) for name, shape in shapes.items()}
+    if all(d is None or isinstance(d, int) for d in shapes):
+        return tuple(shapes)
+    return [map_shapes(shape) for shape in shapes]
+
+
+def replaced(layer: Any, replacements: Sequence[tuple[Any, Any]], call: Callable[[], Any]) -> Any:
+    """The outputs of `call()`, for which variables of `layer` (at any depth) read as the given tensors.
+
+    Args:
+        layer: the layer whose call happens inside `call`.
+        replacements: (variable, tensor of its shape) pairs.
+        call: computes the outputs.
+
+    Returns:
+        What `call` returns. What it assigned to other variables is assigned, what it added as losses is added.
+
+    Raises:
+        CompressionError: a variable stands in no attribute of the layer or its sublayers.
+    """
+    undo: list[tuple[dict, str, Any]] = []
+    seen: set[int] = set()
+    try:
+        for part in (layer, *sublayers(layer, recursive=True)):
+            others = {}
+            for _, value in held(part, is_variable):
+                for variable, tensor in replacements:
+                    if value is variable or getattr(value, "_variable", None) is getattr(variable, "_variable", variable):
+                        cast = value is not variable or hasattr(value, "_variable")
+                        others[id(value)] = tf.cast(tensor, part.compute_dtype if cast else value.dtype)
+                        seen.add(id(variable))
+            for name, value in exchanged(part, others).items() if others else ():
+                undo.append((vars(part), name, vars(part)[name]))
+                vars(part)[name] = value
+        missing = [variable_path(v) for v, _ in replacements if id(v) not in seen]
+        if missing:
+            raise CompressionError(
+                f"layer {layer.name!r} holds {missing} in none of its attributes, so nothing can stand in for it")
+        return call()
+    finally:
+        for attributes, name, value in reversed(undo):
+            attributes[name] = value
+
+
+def cast_inputs(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """The arguments as `layer.__call__` would hand them to `layer.call`: the first one cast."""
+    first, rest, kwargs = layer._call_spec.split_out_first_arg(args, kwargs)
+    cast = layer._maybe_cast_inputs(first) if layer._autocast else first
+    if cast is not first:
+        for old, new in zip(flatten(first), flatten(cast)):
+            if new is not old and mask_of(old) is not None:
+                set_mask(new, mask_of(old))
+    return (cast, *rest), kwargs
+
+
+def mask_of(tensor: Any) -> Any:
+    return getattr(tensor, "_keras_mask", None)
+
+
+def set_mask(tensor: Any, mask: Any) -> None:
+    tensor._keras_mask = mask
+
+
+def accepts_training(layer: Any) -> bool:
+    return "training" in layer._call_spec.arg_names
+
+
+def mask_arguments(layer: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """The mask that Keras would hand to `call` behind the first argument, as keyword argument."""
+    spec = layer._call_spec
+    if not spec.expects_mask_arg or spec.arg_was_passed("mask", args, kwargs):
+        return {}
+    first = spec.split_out_first_arg(args, dict(kwargs))[0]
+    masks = map_structure(mask_of, first)
+    return {"mask": masks} if any(m is not None for m in flatten(masks)) else {}
+
+
+def settle_masks(layer: Any, args: tuple, kwargs: dict, outputs: Any, opened: bool) -> None:
+    """Hand the masks on to the outputs, as `layer.__call__` does.
+
+    A leaf's own `__call__` has left masks that no node of the graph makes; they are computed anew, symbolically.
+    """
+    tensors = flatten(outputs)
+    if not layer.supports_masking or (opened and all(mask_of(t) is not None for t in tensors)):
+        return
+    if not opened and all(mask_of(t) is None for t in tensors):
+        return
+    spec = layer._call_spec
+    first = spec.split_out_first_arg(args, dict(kwargs))[0]
+    previous = spec.get_arg_value("mask", args, kwargs) if spec.arg_was_passed("mask", args, kwargs) else None
+    if previous is None:
+        previous = map_structure(mask_of, first)
+        previous = None if all(m is None for m in flatten(previous)) else previous
+    masks = layer.compute_mask(first, previous)
+    for tensor, mask in zip(tensors, [None] * len(tensors) if masks is None else flatten(masks)):
+        if not opened or mask_of(tensor) is None:
+            set_mask(tensor, mask)
+
+
+def copy_variable(variable: Any) -> Any:
+    """A new variable equal to an old one; None for an autocast variable, an object that holds the real one."""
+    if "_variable" in vars(variable):
+        return None
+    return tf.Variable(variable, trainable=variable.trainable, name=variable_path(variable), dtype=variable.dtype,
+                       shape=variable.shape, constraint=variable.constraint,
+                       aggregation=variable.aggregation, synchronization=variable.synchronization)  # fmt: skip
+
+
+def blank_copy(old: Any) -> tuple[Any, set[str]]:
+    """A new object of the class of `old` without attributes of its own, and the attributes to leave as they are in it."""
+    return object.__new__(type(old)), set()
+
+
+def finish_copy(new: Any) -> None:
+    """Nothing refers to members by id here."""
+
+
+def is_tracked_container(value: Any) -> bool:
+    return type(value).__name__ in ("ListWrapper", "_DictWrapper", "_TupleWrapper")
+
+
+def copy_container(old: Any, again: Callable[[Any], Any], keep: Callable[[Any], Any]) -> Any:
+    """A copy of TensorFlow's tracked list, dict or tuple."""
+    plain = list(old) if isinstance(old, list) else tuple(old) if isinstance(old, tuple) else dict(old)
+    return keep(tf.__internal__.tracking.wrap(again(plain)))
+
+
+def loosened_operation(operation: Any, loosen: Callable[[Any], Any]) -> Any:
+    """The operation itself: nothing in it depends on the batch it was traced with."""
+    return operation
