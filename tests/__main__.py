@@ -1,0 +1,52 @@
+"""The whole suite under both Keras flavors, side by side: `python -m tests [pytest arguments]`."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAVORS = {"Keras 3": "0", "tf_keras": "1"}
+
+
+def start(flavor: str, log: Path, arguments: list[str]) -> "subprocess.Popen[bytes]":
+    # One core each: two TensorFlows that both want every core take longer than one after the other.
+    environment = {**os.environ, "TF_USE_LEGACY_KERAS": FLAVORS[flavor], "TF_NUM_INTRAOP_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", *arguments]
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
+        )
+
+
+def counts(text: str) -> dict[str, int]:
+    """The numbers of pytest's closing line: {"passed": 12, "skipped": 1}."""
+    closing = [line for line in text.splitlines() if re.search(r"^=+ .* in [\d.]+s", line)]
+    found = re.findall(r"(\d+) (passed|failed|skipped|errors?)", closing[-1]) if closing else []
+    return {("failed" if name.startswith("error") else name): int(number) for number, name in found}
+
+
+def main(arguments: list[str]) -> int:
+    total = {"passed": 0, "failed": 0, "skipped": 0}
+    status = 0
+    with tempfile.TemporaryDirectory() as folder:
+        logs = {flavor: Path(folder) / f"{i}.log" for i, flavor in enumerate(FLAVORS)}
+        runs = {flavor: start(flavor, log, arguments) for flavor, log in logs.items()}
+        for flavor, run in runs.items():
+            code = run.wait()
+            text = logs[flavor].read_text(errors="replace")
+            found = counts(text)
+            if code and not found.get("failed"):
+                found["failed"] = 1  # a crash, an interruption, or no test at all
+            for name in total:
+                total[name] += found.get(name, 0)
+            print(f"##### {flavor}: exit status {code}\n{text}", flush=True)
+            status = status or code
+    print("total: " + ", ".join(f"{number} {name}" for name, number in total.items()), flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
