@@ -25,7 +25,11 @@ def counts(text: str) -> dict[str, int]:
     """The numbers of pytest's closing line: {"passed": 12, "skipped": 1}."""
     closing = [line for line in text.splitlines() if re.search(r"^=+ .* in [\d.]+s", line)]
     found = re.findall(r"(\d+) (passed|failed|skipped|errors?)", closing[-1]) if closing else []
-    return {("failed" if name.startswith("error") else name): int(number) for number, name in found}
+    total: dict[str, int] = {}
+    for number, name in found:
+        name = "failed" if name.startswith("error") else name
+        total[name] = total.get(name, 0) + int(number)
+    return total
 
 
 def main(arguments: list[str]) -> int:

@@ -30,10 +30,19 @@ __all__ = ["CompressionError", "calibrate", "finalize", "quantize", "quantize_mo
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
+        return getattr(_load(_HOME[name]), name)
     if name in _ROOMS:
-        return importlib.import_module(f"{__name__}.{name}")
+        return _load(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _load(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise
+        raise ImportError("this needs TensorFlow: pip install 'tfcompress[tensorflow]'") from error
 
 
 def __dir__() -> list[str]:

@@ -58,7 +58,7 @@ def load(path: Path | None = None) -> Data:
         return _digits()
     arrays = _read(path)
     for part in ("train", "test"):
-        _check(arrays[f"x_{part}"], arrays[f"y_{part}"].reshape(len(arrays[f"y_{part}"]), -1), part, path)
+        _check(arrays[f"x_{part}"], arrays[f"y_{part}"], part, path)
     images = {part: _scaled(arrays[f"x_{part}"]) for part in ("train", "test")}
     if images["train"].shape[1:] != images["test"].shape[1:]:
         raise ValueError(
@@ -121,7 +121,7 @@ def _check(x: np.ndarray, y: np.ndarray, part: str, path: Path) -> None:
         raise ValueError(f"{path}: `x_{part}` must hold numbers. Received: {x.dtype}")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise ValueError(f"{path}: `x_{part}` holds NaN or infinite values in {int((~np.isfinite(x)).sum())} places")
-    if y.shape[1:] != (1,) or y.dtype.kind not in "ui":
+    if y.shape[1:] not in ((), (1,)) or not y.ndim or y.dtype.kind not in "ui":
         raise ValueError(f"{path}: `y_{part}` must be whole numbers [N]. Received: {y.dtype} of shape {y.shape}")
     if len(y) != len(x):
         raise ValueError(f"{path}: `x_{part}` and `y_{part}` must be of one length. Received: {len(x)} and {len(y)}")
