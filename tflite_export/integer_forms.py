@@ -1,0 +1,2 @@
+def respell(draft, samples):
+    return

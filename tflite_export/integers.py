@@ -1,0 +1,109 @@
+"""From a float file to an integer one: forms, masks, ranges, quantization, planting, in this order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tflite_export import convert
+from tflite_export.draft import Draft, layer_of
+from tflite_export.exported import ReportRow
+from tflite_export.integer_forms import respell
+from tflite_export.learned import around_zero, heal, input_ranges, learned, symmetric, unranged
+from tflite_export.masks import finite
+from tflite_export.measure import ranges, runs
+from tflite_export.plant import pack, plant
+from tflite_export.recurrent import FUSED, state_ranges
+from tflite_export.source import Source
+from tflite_export.spec import ExportSpec
+
+Samples = list[list[np.ndarray]]
+_GENERATED = 64
+
+
+def quantize(
+    draft: Draft, source: Source, samples: Samples | None, spec: ExportSpec
+) -> tuple[Draft, list[ReportRow], list[str]]:
+    """Makes a float file compute in integers.
+
+    Args:
+        draft: the float file; it is used up.
+        source: what it was converted from.
+        samples: calibration data in the order of the file's inputs; None: ranges must be learned.
+        spec: precision and options.
+
+    Returns:
+        (the integer file, a row for each range and kernel, notes).
+
+    Raises:
+        ValueError: ranges must be measured and there are no samples.
+        ExportError: the converter or the runtime refuses the file.
+    """
+    heal(draft)
+    notes: list[str] = []
+    if samples is None and unranged(draft):
+        samples = _generated(draft, spec.batch_size)
+        notes.append(
+            f"ranges of {len(unranged(draft))} inner tensors measured on generated samples; pass calibration="
+        )
+    respell(draft, samples)
+    lows, said = finite(draft, samples) if samples else ({}, [])
+    notes += said
+    rows = _write_ranges(draft, samples or [], lows, spec)
+    made, lost = plant(draft, source.weights)
+    notes += [f"the integers of {weight!r} are in no kernel of the file" for weight in lost]
+    make = convert.quantized_in_child if len(draft.model.subgraphs) > 1 else convert.quantized
+    result = Draft(make(draft.content(), spec.precision))
+    if spec.int4 == "packed":
+        notes += [f"4-bit kernel of {layer!r} stays one integer to a byte: TFLM runs it so only" for layer in pack(result)]
+    return result, rows + made, notes
+
+
+def _write_ranges(draft: Draft, samples: Samples, lows: dict[int, float], spec: ExportSpec) -> list[ReportRow]:
+    """Writes the range of every tensor that lacks one."""
+    wide = spec.precision == "int16x8"
+    taught = symmetric(draft) if wide else {}
+    known = taught or learned(draft)
+    names = [draft.name(index) for index in known]
+    rows = [ReportRow(layer_of(name), "range", "learned") for name in names]
+    tensors = [index for index in unranged(draft) if index not in taught]
+    measured = ranges(draft, samples, tensors, spec.range_method, 16 if wide else 8) if tensors else {}
+    for index, (low, high) in measured.items():
+        measured[index] = around_zero(low, high) if wide else (max(low, lows.get(index, -np.inf)), high)
+        rows.append(ReportRow(layer_of(draft.name(index)), "range", "measured"))
+    for index, pair in {**measured, **taught}.items():
+        draft.set_range(index, *pair)
+    fused = [op for op in draft.operators if draft.kind(op) == FUSED]
+    if fused:
+        seen = [[v.copy() for v in values] for values in runs(draft, samples, [op.inputs[0] for op in fused])]
+        for op, sequences in zip(fused, zip(*seen, strict=True), strict=True):
+            state_ranges(draft, op, sequences, {**known, **measured}[op.outputs[0]])
+    return rows
+
+
+def _generated(draft: Draft, batch_size: int) -> Samples:
+    """Samples within the ranges that the inputs have learned: half uniform, half around the middle.
+
+    Raises:
+        ValueError: an input has no learned range, so nothing is known about it.
+    """
+    known = input_ranges(draft)
+    if any(index not in known for index in draft.inputs):
+        layers = list(dict.fromkeys(layer_of(draft.name(index)) for index in unranged(draft)))
+        shown = ", ".join(map(repr, layers[:8])) + (f" and {len(layers) - 8} more" if len(layers) > 8 else "")
+        raise ValueError(f"`calibration` is needed: the ranges of these layers' tensors were not learned: {shown}")
+    rng = np.random.default_rng(0)
+    samples: Samples = []
+    for number in range(_GENERATED):
+        sample = []
+        for index in draft.inputs:
+            low, high = known[index]
+            shape = draft.tensors[index].shape
+            if number % 2:
+                values = rng.normal((low + high) / 2, (high - low) / 6, shape)
+            else:
+                values = rng.uniform(low, high, shape)
+            sample.append(np.clip(values, low, high).astype(np.float32))
+        samples.append(sample)
+    return samples
+
+

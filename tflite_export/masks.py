@@ -1,0 +1,2 @@
+def finite(draft, samples):
+    return {}, []

@@ -1,0 +1,79 @@
+"""True ranges: the values of every tensor of a float file, seen by running it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from tfcompress.core.histogram import Histogram
+from tflite_export.draft import Draft
+from tflite_export.errors import ExportError
+
+
+def runs(draft: Draft, samples: Iterable[Sequence[np.ndarray]], tensors: Sequence[int]) -> Iterator[list[np.ndarray]]:
+    """For each sample the values of the given tensors.
+
+    Args:
+        draft: a file that can run.
+        samples: each a list of arrays in the order of the file's inputs.
+        tensors: indices of tensors; they must not be constants.
+
+    Yields:
+        One list of arrays per sample. They are views of the interpreter's memory: copy what must outlive the step.
+
+    Raises:
+        ExportError: the runtime refuses the file.
+    """
+    try:
+        # Optimized kernels: the reference ones would take twenty times as long.
+        interpreter = Interpreter(model_content=draft.content(), experimental_preserve_all_tensors=True, num_threads=2)
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(f"The runtime refuses the float file: {error}") from error
+    for sample in samples:
+        for index, value in zip(draft.inputs, sample, strict=True):
+            interpreter.set_tensor(index, value)
+        interpreter.reset_all_variables()
+        interpreter.invoke()
+        yield [interpreter.get_tensor(index) for index in tensors]
+
+
+def ends(draft: Draft, samples: Sequence[Sequence[np.ndarray]], tensors: Sequence[int]) -> dict[int, tuple[float, float]]:
+    """Smallest and largest value of each tensor over all samples.
+
+    Raises:
+        ExportError: a tensor holds NaN or infinity; the message names the layer.
+    """
+    low, high = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
+    for values in runs(draft, samples, tensors):
+        low = np.minimum(low, [v.min() if v.size else 0.0 for v in values])
+        high = np.maximum(high, [v.max() if v.size else 0.0 for v in values])
+    wrong = [i for i, (a, b) in enumerate(zip(low, high, strict=True)) if not (np.isfinite(a) and np.isfinite(b))]
+    if wrong:
+        raise ExportError(f"Tensor {draft.name(tensors[wrong[0]])!r} holds NaN or infinity on the calibration data")
+    return {t: (float(a), float(b)) for t, a, b in zip(tensors, low, high, strict=True)}
+
+
+def ranges(
+    draft: Draft, samples: Sequence[Sequence[np.ndarray]], tensors: Sequence[int], method: str = "minmax", bits: int = 8
+) -> dict[int, tuple[float, float]]:
+    """The range to quantize each tensor to, zero inside.
+
+    Args:
+        draft: the float file.
+        samples: each a list of arrays in the order of the file's inputs.
+        tensors: float tensors that are not constants.
+        method: see `tfcompress.core.histogram.Histogram.range`.
+        bits: of the integers to come.
+
+    Raises:
+        ExportError: the runtime refuses the file, or a tensor is not finite.
+    """
+    true = ends(draft, samples, tensors)
+    if method == "minmax":
+        return {t: (min(low, 0.0), max(high, 0.0)) for t, (low, high) in true.items()}
+    histograms = [Histogram(*true[t]) for t in tensors]
+    for values in runs(draft, samples, tensors):
+        for histogram, value in zip(histograms, values, strict=True):
+            histogram.add(value)
+    return {t: histogram.range(method, bits) for t, histogram in zip(tensors, histograms, strict=True)}

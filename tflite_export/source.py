@@ -1,0 +1,136 @@
+"""A Keras model as the converter wants it: one frozen function of fixed shapes, and the names its user knows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.grid import IntegerWeight
+from tfcompress.core.replay import Call, again, calls, run
+from tfcompress.core.transformed import bake, integer_weights
+from tflite_export.calibration import Input
+from tflite_export.convert import frozen
+from tflite_export.draft import SCOPE_END
+from tflite_export.runtime_forms import needs_forms, runtime_forms
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is converted.
+
+    Attributes:
+        function: frozen; its arguments are named "input_0", "input_1", ... in the order of `inputs`, and it returns a
+            list in the order of `outputs`.
+        inputs: name, shape without batch and type of each input.
+        outputs: a name for each output, each once.
+        weights: the integers of the weights that lie on a grid.
+        forms: (layer, how it was spelt) for each layer that has another form in the file than in Keras.
+    """
+
+    function: Any
+    inputs: list[Input]
+    outputs: list[str]
+    weights: list[IntegerWeight]
+    forms: list[tuple[str, str]]
+
+
+def source_of(model: Any, batch_size: int, shapes: Mapping[str, Sequence[int]] | None = None) -> Source:
+    """Prepares a Keras model for the converter; the model is not changed.
+
+    Args:
+        model: a built Keras model of this flavor, also a quantized one.
+        batch_size: rows of every input and output.
+        shapes: shape (without batch) of inputs that the model leaves open, by name.
+
+    Raises:
+        TypeError, ValueError: not a model that can be exported: of the other flavor, not built, with weights that are
+            not finite, or with sizes that neither it nor `shapes` knows.
+    """
+    flavor.check_model(model)
+    check_finite(model)
+    graph = model
+    if not flavor.is_graph(model) or needs_forms(model, inner=True):
+        from tfcompress.core.trace import trace
+
+        graph = trace(model)
+    weights = integer_weights(graph)
+    graph = bake(graph, inference=True)
+    forms: list[tuple[str, str]] = []
+    if needs_forms(graph):
+        graph, forms = runtime_forms(graph)
+    structure = flavor.graph_inputs(graph)
+    symbols = flavor.flatten(structure)
+    inputs = [_input(symbol, shapes or {}) for symbol in symbols]
+    steps = calls(graph)
+
+    def call(*tensors: tf.Tensor) -> list[tf.Tensor]:
+        values = run(steps, {id(s): t for s, t in zip(symbols, tensors, strict=True)}, _scoped)
+        return [tf.identity(values[id(symbol)]) for symbol in flavor.flatten(flavor.graph_outputs(graph))]
+
+    specs = [
+        tf.TensorSpec((batch_size, *spec.shape), spec.dtype, name=f"input_{i}") for i, spec in enumerate(inputs)
+    ]
+    return Source(frozen(call, specs), inputs, output_names(graph), weights, forms)
+
+
+def _scoped(step: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """One call of the graph, its tensors named for it; Keras' own scopes are numbered and do not tell the layer."""
+    with tf.name_scope(step.name + SCOPE_END):
+        return again(step, args, kwargs)
+
+
+def check_finite(model: Any) -> None:
+    """Refuses a model one of whose weights holds NaN or infinity.
+
+    Raises:
+        ValueError: naming the weight and its layer.
+    """
+    for variable in model.weights:
+        value = np.asarray(variable)
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise ValueError(
+                f"`model` has weights that are not finite: {flavor.variable_path(variable)!r} holds "
+                f"{int((~np.isfinite(value)).sum())} NaN or infinite values of {value.size}"
+            )
+
+
+def output_names(graph: Any) -> list[str]:
+    """A name for each output: its key where the outputs are a dict, else the name of the layer that makes it.
+
+    In the order in which Keras flattens the outputs; a name that comes again gets a number.
+    """
+    labels = []
+    for path, symbol in _paths(flavor.graph_outputs(graph)):
+        made = flavor.producer(symbol)
+        labels.append("/".join(path) if path else made[0].name if made else flavor.input_name(symbol))
+    names: list[str] = []
+    for label in labels:
+        number, name = 0, label
+        while name in names:
+            number += 1
+            name = f"{label}_{number}"
+        names.append(name)
+    return names
+
+
+def _paths(structure: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    """(keys, tensor) in the order in which Keras flattens; places in lists are no keys."""
+    if isinstance(structure, Mapping):
+        return [found for key in sorted(structure) for found in _paths(structure[key], (*path, str(key)))]
+    if isinstance(structure, (list, tuple)):
+        return [found for item in structure for found in _paths(item, path)]
+    return [(path, structure)]
+
+
+def _input(symbol: Any, shapes: Mapping[str, Sequence[int]]) -> Input:
+    name = flavor.input_name(symbol)
+    shape = tuple(shapes.get(name, symbol.shape[1:]))
+    if any(size is None for size in shape):
+        raise ValueError(
+            f"Input {name!r} has the open shape {shape}: a file has fixed ones. Give it as "
+            f"`shapes={{{name!r}: (...)}}`, without the batch"
+        )
+    return Input(name, tuple(int(size) for size in shape), tf.as_dtype(symbol.dtype).name)
