@@ -4,9 +4,12 @@ TensorFlow is imported by the command that needs it, so that `--help` answers at
 """
 
 import argparse
+import importlib
 import importlib.metadata
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from absl.flags import argparse_flags
@@ -31,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print("interrupted", style="yellow")
         return 130
     except Exception as error:
-        if not isinstance(error, (ValueError, OSError, ImportError, _failures())):
+        if not isinstance(error, (ValueError, OSError, *_failures())) and type(error) is not ImportError:
             raise
         console.print(f"tfcompress {options.command}: {error}", style="red", markup=False, highlight=False)
         return 1
@@ -73,7 +76,24 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+@contextmanager
+def _native_log_dropped() -> Iterator[None]:
+    """TensorFlow's libraries write to file descriptor 2 while they load, whatever log level is asked for."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _demo(options: argparse.Namespace) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _native_log_dropped():
+        importlib.import_module("tfcompress.core.flavor")
     from tfcompress.demo.run import run
 
     run(data=options.data, out=options.out, epochs=options.epochs, console=Console())

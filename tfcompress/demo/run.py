@@ -58,8 +58,8 @@ def run(*, data: Path | None, out: Path, epochs: int | None = None, console: Con
     x, y = _sample(source.x_train, source.y_train)
     epochs = epochs or max(1, min(15, round(_STEPS / network.batches(len(x)))))
     console.print(
-        f"{source.name}: {source.classes} classes, images of {' x '.join(map(str, x.shape[1:]))}; training on "
-        f"{len(x):,} of {len(source.x_train):,} images for {epochs} epochs, testing on {len(source.x_test):,} ({NAME})",
+        f"{source.name}: {source.classes} classes, images of {' x '.join(map(str, x.shape[1:]))}, {NAME}\n"
+        f"training on {_of(len(x), len(source.x_train))} for {epochs} epochs, testing on {len(source.x_test):,} images",
         highlight=False,
     )
     with _progress(console) as stage:
@@ -139,6 +139,10 @@ def _measure(
 def _sample(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     chosen = np.random.default_rng(0).permutation(len(x))[:_SEEN]
     return x[chosen], y[chosen]
+
+
+def _of(used: int, images: int) -> str:
+    return f"{used:,} images" if used == images else f"{used:,} of {images:,} images"
 
 
 def _check_writable(out: Path) -> None:
