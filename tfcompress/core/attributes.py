@@ -1,6 +1,7 @@
 """What a layer holds in its attributes: values at paths such as "token" or "tables.0", found and exchanged."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 #: Attributes in which the two flavors keep their books; what stands there stands in another attribute as well.
@@ -65,10 +66,20 @@ def owned(owner: Any, tracked: list, is_variable: Callable[[Any], bool], name: C
     return {paths.get(id(v), name(v)): v for v in tracked}
 
 
+@dataclass(frozen=True)
+class Spec:
+    """What a model takes as one of its inputs."""
+
+    shape: tuple[int | None, ...]
+    """Without the batch."""
+    dtype: Any
+    """None where Keras does not remember it."""
+
+
 def specs_of_shapes(shapes: Any) -> Any:
-    """A structure of shapes that start with the batch, as one of (shape without batch, dtype None)."""
+    """A structure of shapes that start with the batch, as one of specs with no dtype."""
     if isinstance(shapes, dict):
         return {name: specs_of_shapes(shape) for name, shape in shapes.items()}
     if all(d is None or isinstance(d, int) for d in shapes):
-        return tuple(shapes[1:]), None
+        return Spec(tuple(shapes[1:]), None)
     return [specs_of_shapes(shape) for shape in shapes]

@@ -28,6 +28,7 @@ is_variable = _chosen.is_variable
 is_graph = _chosen.is_graph
 is_operation = _chosen.is_operation
 is_whole = _chosen.is_whole
+overrides_call = _chosen.overrides_call
 graph_nodes = _chosen.graph_nodes
 graph_inputs = _chosen.graph_inputs
 graph_outputs = _chosen.graph_outputs
@@ -56,7 +57,15 @@ finish_copy = _chosen.finish_copy
 is_tracked_container = _chosen.is_tracked_container
 copy_container = _chosen.copy_container
 loosened_operation = _chosen.loosened_operation
+read = _chosen.read
+dtype_policy = _chosen.dtype_policy
+mean_over_replicas = _chosen.mean_over_replicas
+operation_name = _chosen.operation_name
+input_name = _chosen.input_name
+pack_like = _chosen.pack_like
+retrace_training = _chosen.retrace_training
 STATIC_BATCH = _chosen.STATIC_BATCH
+HONORS_TRAINING = _chosen.HONORS_TRAINING
 
 _SWITCH = {
     "keras 3": "unset TF_USE_LEGACY_KERAS (before TensorFlow is imported)",

@@ -7,18 +7,22 @@ from typing import Any
 import keras as keras3
 import tensorflow as tf
 
+# Without it a variable read inside a layer has the layer's dtype; no public name exists.
+from keras.src.backend.common.variables import AutocastScope
+
 # StatelessScope reads the scope around it (nested replacements must see each other); no public name exists.
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
 # A built Sequential keeps its graph in `_functional`; the class of plain graphs has no public name.
 from keras.src.models.functional import Functional
 
-from tfcompress.core.attributes import owned, specs_of_shapes
+from tfcompress.core.attributes import Spec, owned, specs_of_shapes
 
 keras = tf.keras
 saving = keras3.saving
 NAME, OTHER = "keras 3", "tf_keras"
 STATIC_BATCH = True  # a symbolic batch is None, so what a `call` computes from it must be traced with a number
+HONORS_TRAINING = False  # a graph's `training` replaces what is written into its calls
 KerasTensor = keras3.KerasTensor
 VARIABLES = (keras3.Variable,)
 _Tracker = type(keras.layers.Dropout(0.5)._tracker)  # no public name
@@ -55,6 +59,11 @@ def _functional(model: Any) -> Any:
 def is_graph(model: Any) -> bool:
     """Whether the model holds a graph of calls (Functional, or Sequential that is built)."""
     return _functional(model) is not None
+
+
+def overrides_call(model: Any) -> bool:
+    """Whether a graph model computes something other than its graph."""
+    return type(model).call not in (Functional.call, keras.Sequential.call)
 
 
 def graph_inputs(model: Any) -> Any:
@@ -147,6 +156,8 @@ def input_specs(model: Any) -> Any:
     Raises:
         ValueError: the model does not remember them, or takes several tensor arguments.
     """
+    if is_graph(model):
+        return map_structure(lambda t: Spec(t.shape[1:], t.dtype), graph_inputs(model))
     config = model.get_build_config() or {}
     if "shapes_dict" in config:
         raise ValueError(
@@ -291,3 +302,37 @@ def loosened_operation(operation: Any, loosen: Callable[[Any], Any]) -> Any:
     """
     config = operation.get_config()
     return type(operation).from_config({k: v if k == "name" else loosen(v) for k, v in config.items()})
+
+
+def read(variable: Any) -> tf.Tensor:
+    """A variable as a tensor of its own dtype, whatever the layer around computes in."""
+    with AutocastScope(None):
+        return tf.convert_to_tensor(variable.value)
+
+
+def dtype_policy(layer: Any) -> Any:
+    return layer.dtype_policy
+
+
+def mean_over_replicas() -> dict[str, Any]:
+    """Arguments of `add_weight` for a variable whose replicas agree on the mean of what each assigns."""
+    return {"aggregation": "mean"}
+
+
+def operation_name(operation: Any) -> str | None:
+    """The name of a plain operation without underscores and case ("getitem"); None for a layer."""
+    return type(operation).__name__.replace("_", "").lower() if is_operation(operation) else None
+
+
+def input_name(tensor: Any) -> str:
+    """The name that a user gave an input of a model."""
+    return tensor.name
+
+
+def pack_like(structure: Any, flat: Sequence[Any]) -> Any:
+    return keras3.tree.pack_sequence_as(structure, flat)
+
+
+def retrace_training(model: Any) -> None:
+    """Make the training step anew, in the middle of `fit` as well: what became untrainable is left out from now on."""
+    model.make_train_function(force=True)

@@ -1,6 +1,7 @@
 """tf_keras: everything that Keras 3 does differently. Its sibling `keras3` has the same public names."""
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,15 +11,17 @@ import tensorflow as tf
 from tf_keras.src.engine.keras_tensor import KerasTensor
 from tf_keras.src.layers.core import tf_op_layer
 
-from tfcompress.core.attributes import exchanged, held, owned, specs_of_shapes
+from tfcompress.core.attributes import Spec, exchanged, held, owned, specs_of_shapes
 from tfcompress.core.errors import CompressionError
 
 keras = tf.keras
 saving = keras.saving
 NAME, OTHER = "tf_keras", "keras 3"
 STATIC_BATCH = False  # a symbolic batch is a tensor of the graph
+HONORS_TRAINING = True  # a `training` that is written into a graph's call stands above that of the graph's own call
 VARIABLES = (tf.Variable,)
 _OPERATIONS = (tf_op_layer.TFOpLambda, tf_op_layer.ClassMethod, tf_op_layer.InstanceProperty)
+_Functional = next(base for base in keras.Sequential.__mro__ if base.__name__ == "Functional")
 _Generator = type(keras.layers.Dropout(0.5)._random_generator)  # no public name
 COPIED = (keras.layers.Layer, keras.metrics.Metric, tf.random.Generator, _Generator, tf.Variable)
 flatten = tf.nest.flatten
@@ -46,6 +49,11 @@ def is_whole(layer: Any) -> bool:
 def is_graph(model: Any) -> bool:
     """Whether the model holds a graph of calls (Functional, or Sequential that is built)."""
     return isinstance(model, keras.Model) and model._is_graph_network and bool(getattr(model, "_nodes_by_depth", None))
+
+
+def overrides_call(model: Any) -> bool:
+    """Whether a graph model computes something other than its graph."""
+    return type(model).call not in (_Functional.call, keras.Sequential.call)
 
 
 def graph_inputs(model: Any) -> Any:
@@ -156,6 +164,8 @@ def input_specs(model: Any) -> Any:
     Raises:
         ValueError: the model does not remember them, or takes several tensor arguments.
     """
+    if is_graph(model):
+        return map_structure(lambda t: Spec(t.shape[1:], t.dtype), graph_inputs(model))
     spec = model.save_spec()
     if spec is not None:
         args, kwargs = spec
@@ -166,17 +176,13 @@ def input_specs(model: Any) -> Any:
                 f"`model` takes several tensor arguments ({', '.join(tensors)}); give them to its `call` as one list "
                 f"or dict. Received: model={model.name!r}"
             )
-        return map_structure(lambda s: _Spec((tuple(s.shape[1:]), s.dtype)), args[0])
+        return map_structure(lambda s: Spec(s.shape[1:], s.dtype), args[0])
     if model._build_input_shape is not None:
         return specs_of_shapes(map_shapes(model._build_input_shape))
     raise ValueError(
         f"`model` does not remember its input shape: call it once on data, `model(x)`. "
         f"Received: model={model.name!r} of type {type(model).__name__}"
     )
-
-
-class _Spec(tuple):
-    """(shape, dtype), which tf.nest must not look into."""
 
 
 def map_shapes(shapes: Any) -> Any:
@@ -298,7 +304,9 @@ def blank_copy(old: Any) -> tuple[Any, set[str]]:
 
 
 def finish_copy(new: Any) -> None:
-    """Nothing refers to members by id here."""
+    """A model's checkpoint holds the model."""
+    if "_checkpoint" in vars(new):
+        vars(new)["_checkpoint"] = tf.train.Checkpoint(root=weakref.ref(new))
 
 
 def is_tracked_container(value: Any) -> bool:
@@ -314,3 +322,37 @@ def copy_container(old: Any, again: Callable[[Any], Any], keep: Callable[[Any], 
 def loosened_operation(operation: Any, loosen: Callable[[Any], Any]) -> Any:
     """The operation itself: nothing in it depends on the batch it was traced with."""
     return operation
+
+
+def read(variable: Any) -> tf.Tensor:
+    """A variable as a tensor of its own dtype, whatever the layer around computes in."""
+    return tf.convert_to_tensor(getattr(variable, "_variable", variable))
+
+
+def dtype_policy(layer: Any) -> Any:
+    return layer._dtype_policy
+
+
+def mean_over_replicas() -> dict[str, Any]:
+    """Arguments of `add_weight` for a variable whose replicas agree on the mean of what each assigns."""
+    return {"aggregation": tf.VariableAggregation.MEAN}
+
+
+def operation_name(operation: Any) -> str | None:
+    """The name of a plain operation without underscores and case ("getitem"); None for a layer."""
+    symbol = getattr(operation, "symbol", "") if is_operation(operation) else ""
+    return symbol.split(".")[-1].replace("_", "").lower() or None
+
+
+def input_name(tensor: Any) -> str:
+    """The name that a user gave an input of a model."""
+    return tensor._keras_history.layer.name
+
+
+def pack_like(structure: Any, flat: Sequence[Any]) -> Any:
+    return tf.nest.pack_sequence_as(structure, flat)
+
+
+def retrace_training(model: Any) -> None:
+    """Make the training step anew, in the middle of `fit` as well: what became untrainable is left out from now on."""
+    model.make_train_function(force=True)

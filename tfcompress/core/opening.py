@@ -1,0 +1,352 @@
+"""One pass over a model in which composite layers record what they compute instead of themselves."""
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.attributes import exchanged
+from tfcompress.core.flavor import keras
+from tfcompress.core.opaque import Opaque, Weight
+from tfcompress.core.replay import Call, calls, run
+
+_ORIGINAL_CALL = keras.layers.Layer.__call__
+_ONE_AT_A_TIME = threading.RLock()
+
+
+class CannotOpen(Exception):
+    """A composite whose call would be recorded wrongly; the message is the reason."""
+
+
+def is_composite(layer: Any) -> bool:
+    """Whether a layer's call uses other layers and may be opened.
+
+    Recurrent layers, Bidirectional and TimeDistributed are leaves: what is inside runs once per step.
+    """
+    if not isinstance(layer, keras.layers.Layer) or flavor.is_whole(layer) or getattr(layer, "stays_whole", False):
+        return False
+    return bool(flavor.sublayers(layer))
+
+
+def symbolic(structure: Any) -> list:
+    """The symbolic tensors in a structure."""
+    return [t for t in flavor.flatten(structure) if flavor.is_symbolic(t)]
+
+
+class Closed:
+    """What stays shut, learned from pass to pass, and the helper layers, which are the same in every pass."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[int, str] = {}
+        self.training: dict[int, bool] = {}
+        self._helpers: dict[int, Any] = {}
+        self._names: dict[int, tuple[Any, str]] = {}
+
+    def __len__(self) -> int:
+        return len(self.reasons) + len(self.training)
+
+    def name(self, operation: Any) -> str:
+        """The name that an operation had when it was first seen, before tracing renamed it."""
+        return self._names.setdefault(id(operation), (operation, operation.name))[1]
+
+    def helper(self, subject: Any, make: Callable[[], Any]) -> Any:
+        """The helper layer that stands for a layer or variable."""
+        if id(subject) not in self._helpers:
+            self._helpers[id(subject)] = make(), subject
+        return self._helpers[id(subject)][0]
+
+
+class Pass:
+    """A pass: `with Pass(...) as current: outputs = current.graph(model, inputs)`.
+
+    Attributes:
+        events: for each composite (by id) what each of its calls did itself; equal between two passes unless it depends
+            on the mode, on random numbers or on the batch as a number.
+        said: for each leaf (by id) the values of `training` that composites called it with.
+        paths: for each operation (by id) the operation and its name as a path.
+        owners: for each operation (by id) the innermost composite that called it.
+    """
+
+    def __init__(self, closed: Closed, copy: Callable[[Any], Any], training: bool, batch: int | None) -> None:
+        self.closed, self.copy, self.training, self.batch = closed, copy, training, batch
+        self.events: dict[int, list] = {}
+        self.said: dict[int, list[tuple[Any, Any]]] = {}
+        self.paths: dict[int, tuple[Any, tuple[str, ...]]] = {}
+        self.owners: dict[int, Any] = {}
+        self._nodes: dict[int, Any] = {}
+        self._path: tuple[str, ...] = ()
+        self._stack: list[Any] = []
+        self._tapes: list[tf.GradientTape] = []
+        self._inherited: list[Any] = [None]
+        self._paused = 0
+
+    def __enter__(self) -> "Pass":
+        _ONE_AT_A_TIME.acquire()
+        thread, current = threading.get_ident(), self
+
+        def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            if current._paused or threading.get_ident() != thread or not symbolic((args, kwargs)):
+                return _ORIGINAL_CALL(layer, *args, **kwargs)
+            return current._layer(layer, args, kwargs)
+
+        keras.layers.Layer.__call__ = call
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        keras.layers.Layer.__call__ = _ORIGINAL_CALL
+        _ONE_AT_A_TIME.release()
+
+    def graph(self, model: Any, tensors: list) -> Any:
+        """The calls of a graph, made on copies of its layers; nested graphs and composites are opened."""
+        values = {id(old): new for old, new in zip(flavor.flatten(flavor.graph_inputs(model)), tensors)}
+        run(calls(model), values, self._step)
+        return flavor.map_structure(lambda t: values[id(t)], flavor.graph_outputs(model))
+
+    def composite(self, layer: Any, args: tuple) -> Any:
+        """A subclassed model as the whole of what is traced."""
+        return self._open_or_close(layer, args, {}, ())
+
+    def _step(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
+        operation = call.operation
+        if flavor.is_graph(operation) and not flavor.overrides_call(operation):
+            return self._nested(operation, args, kwargs)
+        operation = self.copy(operation)
+        if not isinstance(operation, keras.layers.Layer) or flavor.is_operation(operation):
+            self.paths.setdefault(id(operation), (operation, (*self._path, self.closed.name(operation))))
+        return operation(*args, **kwargs)
+
+    def _nested(self, model: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """A nested graph, opened; a `training` it is called with is handed on to its layers."""
+        given = dict(inspect.signature(model.call).bind(*args, **kwargs).arguments)
+        training = given.get("training")
+        if not flavor.HONORS_TRAINING and not self._stack:
+            training = None
+        first = next(iter(given.values()))
+        before, self._path = self._path, (*self._path, model.name)
+        self._inherited.append(training if training is not None else self._inherited[-1])
+        try:
+            outputs = self.graph(model, flavor.reference_inputs(model, first))
+        finally:
+            self._path = before
+            self._inherited.pop()
+        return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
+
+    def _layer(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """What a layer's `__call__` does during a pass."""
+        if flavor.is_graph(layer) and not flavor.overrides_call(layer):
+            return self._nested(layer, args, kwargs)
+        args, kwargs = _training_by_name(layer, args, kwargs)
+        if flavor.accepts_training(layer) and kwargs.get("training") is None and self._inherited[-1] is not None:
+            kwargs["training"] = self._inherited[-1]
+        kwargs |= flavor.mask_arguments(layer, args, kwargs)
+        if is_composite(layer):
+            return self._open_or_close(layer, args, kwargs, (*self._path, self.closed.name(layer)))
+        return self._leaf(layer, args, kwargs)
+
+    def _leaf(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if self._stack and flavor.accepts_training(layer):
+            self.said.setdefault(id(layer), []).append((kwargs.pop("training", None), self._stack[-1]))
+            fixed = self.closed.training.get(id(layer))
+            if fixed is not None and flavor.HONORS_TRAINING:
+                kwargs["training"] = fixed
+            elif fixed is not None:
+                layer = self._with_training(layer, fixed)
+        self._record(layer)
+        with self._pause():
+            outputs = _ORIGINAL_CALL(layer, *args, **kwargs)
+        flavor.settle_masks(layer, args, kwargs, outputs, opened=False)
+        return outputs
+
+    def _with_training(self, layer: Any, fixed: bool) -> Opaque:
+        if isinstance(layer, Opaque):
+            layer.training = fixed
+            return layer
+        reason = f"is called with training={fixed} whatever the mode"
+        return self.closed.helper(layer, lambda: Opaque(layer, reason, training=fixed, name=layer.name))
+
+    def _record(self, operation: Any) -> None:
+        self.paths.setdefault(id(operation), (operation, (*self._path, self.closed.name(operation))))
+        if self._stack:
+            self.owners.setdefault(id(operation), self._stack[-1])
+
+    @contextlib.contextmanager
+    def _pause(self) -> Iterator[None]:
+        """While a leaf runs its own call, nothing is opened and what it reads is its own matter."""
+        self._paused += 1
+        try:
+            with self._tapes[-1].stop_recording() if self._tapes else contextlib.nullcontext():
+                yield
+        finally:
+            self._paused -= 1
+
+    def _open_or_close(self, layer: Any, args: tuple, kwargs: dict[str, Any], path: tuple[str, ...]) -> Any:
+        if id(layer) not in self.closed.reasons:
+            before, depth = self._path, len(self._inherited)
+            self._path = path
+            try:
+                return self._open(layer, args, dict(kwargs))
+            except Exception as error:  # whatever a stranger's call does: then it stays one node
+                self.closed.reasons[id(layer)] = _reason(error)
+                self.events.pop(id(layer), None)
+            finally:
+                self._path = before
+                del self._inherited[depth:]
+        reason = self.closed.reasons[id(layer)]
+        node = self.closed.helper(layer, lambda: Opaque(layer, reason, name=path[-1] if path else layer.name))
+        return self._leaf(node, args, kwargs)
+
+    def _open(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The outputs of the layer's `call`, of which every inner call is a node of its own."""
+        if getattr(layer, "activity_regularizer", None) is not None:
+            raise CannotOpen("has an activity regularizer")
+        if flavor.accepts_training(layer) and kwargs.get("training") is None:
+            kwargs["training"] = self.training
+        self._stack.append(layer)
+        self._inherited.append(None)
+        try:
+            given = symbolic((args, kwargs))
+            cast_args, cast_kwargs = flavor.cast_inputs(layer, args, kwargs)
+            with contextlib.ExitStack() as scope:
+                if self._tapes:
+                    scope.enter_context(self._tapes[-1].stop_recording())
+                self._tapes.append(scope.enter_context(tf.GradientTape()))
+                scope.callback(self._tapes.pop)
+                scope.enter_context(_attributes(layer, {**self._weights(layer, given[0]), "add_loss": _refuse_loss}))
+                outputs = layer.call(*cast_args, **cast_kwargs)
+                read = self._tapes[-1].watched_variables()
+            if read:
+                raise CannotOpen(f"reads weights of its sublayers: {', '.join(v.name for v in read[:3])}")
+            if not symbolic(outputs):
+                raise CannotOpen("returns no tensor that depends on its inputs")
+            self._claim(layer, given, outputs)
+            flavor.settle_masks(layer, args, kwargs, outputs, opened=True)
+            return outputs
+        finally:
+            self._stack.pop()
+            self._inherited.pop()
+
+    def _weights(self, layer: Any, reference: Any) -> dict[str, Any]:
+        """The layer's attributes that hold its own variables, with their values as tensors of the graph instead."""
+        tensors = {}
+        for path, variable in flavor.own_variables(layer).items():
+            name = path.replace(".", "_").lstrip("_")
+            helper = self.closed.helper(variable, lambda v=variable, n=name: _weight(layer, v, n))
+            tensors[id(variable)] = self._leaf(helper, (reference,), {})
+        return exchanged(layer, tensors)
+
+    def _claim(self, layer: Any, given: list, outputs: Any) -> None:
+        """Note what the layer's call did itself: the nodes behind its outputs that no inner composite has claimed."""
+        numbers: dict[int, int] = {}
+        edge = [*given, *(m for m in map(flavor.mask_of, given) if flavor.is_symbolic(m))]
+        for tensor in edge:
+            numbers.setdefault(id(tensor), len(numbers))
+        border = set(numbers)
+        describe = _Description(numbers, self.batch)
+        todo, done = symbolic(outputs)[::-1], []
+        events = [describe(symbolic(outputs))]
+        while todo:
+            tensor = todo.pop()
+            made = None if id(tensor) in border else flavor.producer(tensor)
+            if made is None or id(made[2]) in self._nodes:
+                continue
+            operation, _, node = made
+            self._nodes[id(node)] = node
+            args, kwargs = flavor.node_arguments(node)
+            events.append((describe.operation(operation), describe(args), describe(kwargs)))
+            done.append(operation)
+            todo.extend(symbolic((args, kwargs))[::-1])
+        for operation in reversed(done):
+            self._record(operation)
+        self.events.setdefault(id(layer), []).append(events)
+
+
+class _Description:
+    """Anything that stands in a call, as a value that two passes can be compared by."""
+
+    def __init__(self, numbers: dict[int, int], batch: int | None) -> None:
+        self.numbers, self.batch = numbers, batch
+
+    def __call__(self, value: Any) -> Any:
+        if flavor.is_symbolic(value):
+            return "tensor", self.numbers.setdefault(id(value), len(self.numbers))
+        if flavor.is_variable(value) or hasattr(value, "_variable"):
+            raise CannotOpen(f"uses the weight {flavor.variable_path(value)} as a constant")
+        if isinstance(value, dict):
+            return tuple((str(k), self(v)) for k, v in value.items())
+        if isinstance(value, (list, tuple)):
+            return tuple(map(self, value))
+        if isinstance(value, slice):
+            return "slice", self(value.start), self(value.stop), self(value.step)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return ("batch", value // self.batch) if self.batch and value and value % self.batch == 0 else value
+        if isinstance(value, (np.ndarray, np.generic, tf.Tensor)):
+            array = np.asarray(value)
+            rows = array[: array.shape[0] // self.batch] if array.ndim and is_batch(array.shape[0], self.batch) else array
+            return "array", self(array.shape), str(array.dtype), rows.tobytes()
+        return value if isinstance(value, (str, float, bool, type(None))) else type(value).__name__
+
+    def operation(self, operation: Any) -> Any:
+        """A layer is itself; a plain operation is its class and what it was made with."""
+        if not flavor.is_operation(operation):
+            return "layer", id(operation)
+        made_with = {k: v for k, v in vars(operation).items() if not k.startswith("_") and k not in ("name", "call")}
+        return type(operation).__name__, self({k: v for k, v in made_with.items() if not callable(v)}), getattr(
+            operation, "symbol", None)  # fmt: skip
+
+
+def is_batch(size: Any, batch: int | None) -> bool:
+    """Whether a dimension is the batch that is being traced with, or a multiple of it."""
+    return bool(batch) and isinstance(size, int) and size > 0 and size % batch == 0
+
+
+@contextlib.contextmanager
+def _attributes(layer: Any, values: dict[str, Any]) -> Iterator[None]:
+    """While this holds, attributes of a layer have other values; set past Keras' tracking."""
+    attributes = vars(layer)
+    before = {name: attributes[name] for name in values if name in attributes}
+    attributes.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            attributes.pop(name, None)
+        attributes.update(before)
+
+
+def _refuse_loss(*_: Any, **__: Any) -> None:
+    raise CannotOpen("adds a loss in its call")
+
+
+def _training_by_name(layer: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """The same arguments, with everything from a positional `training` on given by keyword."""
+    if len(args) < 2 or not flavor.accepts_training(layer):
+        return args, dict(kwargs)
+    names = [p.name for p in inspect.signature(layer.call).parameters.values()]
+    at = names.index("training")
+    return args[:at], {**dict(zip(names[at:], args[at:])), **kwargs}
+
+
+def _weight(layer: Any, variable: Any, name: str) -> Weight:
+    """A Weight layer with the value of a composite's variable."""
+    floating = tf.as_dtype(variable.dtype).is_floating
+    weight = Weight(
+        tuple(variable.shape), flavor.variable_name(variable), bool(variable.trainable),
+        flavor.regularizer_of(layer, variable), variable.constraint,
+        dtype=layer.dtype_policy if floating else tf.as_dtype(variable.dtype).name, name=name,
+        trainable=layer.trainable)  # fmt: skip
+    weight.build()
+    weight.weight.assign(tf.convert_to_tensor(variable))
+    return weight
+
+
+def _reason(error: Exception) -> str:
+    """One line that says why a composite was not opened."""
+    if isinstance(error, CannotOpen):
+        return str(error)
+    text = " ".join(str(error).split())
+    return f"its call cannot be recorded: {type(error).__name__}: {text[:200]}"
