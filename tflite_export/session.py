@@ -109,7 +109,7 @@ class Session:
     def _run_by_name(self, feeds: Mapping[int, np.ndarray], times: int, fetch: Sequence[int]) -> dict[int, np.ndarray]:
         inner = set(fetch) - set(self.signature.outputs.values())
         if inner:
-            raise ExportError(f"Only tensors of the first subgraph can be read inside. Received: tensors {sorted(inner)}")
+            raise ExportError(f"Only tensors of the first subgraph can be read inside. Received: {sorted(inner)}")
         found: dict[int, list[np.ndarray]] = {index: [] for index in fetch}
         for turn in range(times):
             arrays = {}
