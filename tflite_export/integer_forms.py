@@ -1,2 +1,106 @@
-def respell(draft, samples):
-    return
+"""Operations that the quantizer would leave in float, spelt by others that have an integer form.
+
+This happens on the converted float file: before the converter's fusions they would be broken (exact GELU, L2 normalization).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tflite_export.draft import Draft
+from tflite_export.errors import ExportError
+from tflite_export.measure import ends
+
+Samples = list[list[np.ndarray]]
+Form = Callable[[Draft, Any, Samples | None], None]
+
+
+def respell(draft: Draft, samples: Samples | None) -> None:
+    """Rewrites every operation of a float file that has no integer form but an equivalent that has.
+
+    Args:
+        draft: changed in place; it computes the same.
+        samples: calibration data, which tell how large the integers are that become real numbers; None: there are none.
+
+    Raises:
+        ExportError: an integer tensor becomes real and nothing tells how large it gets.
+    """
+    for op in list(draft.operators):
+        form = FORMS.get(draft.kind(op))
+        if form is not None and op.outputs and draft.is_float(op.outputs[0]):
+            form(draft, op, samples)
+
+
+def _negative(draft: Draft, op: Any, samples: Samples | None) -> None:
+    """-x = x * -1"""
+    draft.become(op, "MUL", [op.inputs[0], _scalar(draft, op, -1.0)], schema.MulOptionsT())
+
+
+def _square(draft: Draft, op: Any, samples: Samples | None) -> None:
+    """x**2 = x * x"""
+    draft.become(op, "MUL", [op.inputs[0]] * 2, schema.MulOptionsT())
+
+
+def _cast(draft: Draft, op: Any, samples: Samples | None) -> None:
+    """A truth value selects 1 or 0; an integer is looked up in a table of real numbers."""
+    source = op.inputs[0]
+    if draft.type(source) == "BOOL":
+        one, zero = _scalar(draft, op, 1.0), _scalar(draft, op, 0.0)
+        draft.become(op, "SELECT_V2", [source, one, zero], schema.SelectV2OptionsT())
+    elif not draft.is_float(source):
+        if samples is None:
+            raise ExportError(
+                f"CAST in {draft.layer(op)!r} makes real numbers of integers, and nothing tells how large they get: "
+                "pass calibration="
+            )
+        low, high = (int(end) for end in ends(draft, samples, [source])[source])
+        _look_up(draft, op, min(low, 0), max(high, 1))
+
+
+def _look_up(draft: Draft, op: Any, low: int, high: int) -> None:
+    """GATHER from low, low + 1, ..., high at clip(x, low, high) - low: no integer leads outside the table."""
+    source, name = op.inputs[0], draft.name(op.outputs[0])
+    dtype = {"INT32": np.int32, "INT64": np.int64}.get(draft.type(source))
+    if dtype is None:
+        raise ExportError(f"CAST from {draft.type(source)} in {draft.layer(op)!r} has no integer form")
+    steps = [("MAXIMUM", low, schema.MaximumMinimumOptionsT()), ("MINIMUM", high, schema.MaximumMinimumOptionsT())]
+    if low:
+        steps.append(("SUB", low, schema.SubOptionsT()))
+    for kind, number, options in steps:
+        result = draft.add_tensor(draft.tensors[source].shape, draft.type(source), f"{name}/{kind.lower()}")
+        constant = draft.add_constant(np.array(number, dtype), f"{name}/{kind.lower()}/y")
+        draft.insert(draft.place(op), kind, [source, constant], [result], options)
+        source = result
+    table = draft.add_constant(np.arange(low, high + 1, dtype=np.float32), f"{name}/table")
+    draft.become(op, "GATHER", [table, source], schema.GatherOptionsT())
+
+
+def _scalar(draft: Draft, op: Any, value: float) -> int:
+    return draft.add_constant(np.float32(value), f"{draft.name(op.outputs[0])}/constant")
+
+
+def lower(draft: Draft) -> None:
+    """Lets operations that stand between DEQUANTIZE and QUANTIZE compute in integers where the runtime can.
+
+    The quantizer does not know that the kernels of `KERNELS` have an integer form.
+
+    Args:
+        draft: an integer file, changed in place.
+    """
+    for op in list(draft.operators):
+        if draft.kind(op) not in KERNELS:
+            continue
+        before, behind = draft.makers().get(op.inputs[0]), draft.users().get(op.outputs[0], [])
+        between = before is not None and draft.kind(before) == "DEQUANTIZE" and op.outputs[0] not in draft.outputs
+        if between and len(behind) == 1 and draft.kind(behind[0]) == "QUANTIZE":
+            op.inputs, op.outputs = [before.inputs[0], *op.inputs[1:]], list(behind[0].outputs)
+            draft.operators.remove(behind[0])
+            if not draft.users().get(before.outputs[0]) and before.outputs[0] not in draft.outputs:
+                draft.operators.remove(before)
+
+
+# Operations of one input whose kernels look 8-bit results up in a table.
+KERNELS = frozenset({"ELU"})
+FORMS: dict[str, Form] = {"NEG": _negative, "SQUARE": _square, "CAST": _cast}

@@ -7,7 +7,7 @@ import numpy as np
 from tflite_export import convert
 from tflite_export.draft import Draft, layer_of
 from tflite_export.exported import ReportRow
-from tflite_export.integer_forms import respell
+from tflite_export.integer_forms import lower, respell
 from tflite_export.learned import around_zero, heal, input_ranges, learned, symmetric, unranged
 from tflite_export.masks import finite
 from tflite_export.measure import ranges, runs
@@ -53,6 +53,7 @@ def quantize(
     notes += [f"the integers of {weight!r} are in no kernel of the file" for weight in lost]
     make = convert.quantized_in_child if len(draft.model.subgraphs) > 1 else convert.quantized
     result = Draft(make(draft.content(), spec.precision))
+    lower(result)
     if spec.int4 == "packed":
         notes += [f"4-bit kernel of {layer!r} stays one integer to a byte: TFLM runs it so only" for layer in pack(result)]
     return result, rows + made, notes

@@ -71,9 +71,16 @@ def ranges(
     """
     true = ends(draft, samples, tensors)
     if method == "minmax":
-        return {t: (min(low, 0.0), max(high, 0.0)) for t, (low, high) in true.items()}
+        return {t: _usable(low, high) for t, (low, high) in true.items()}
     histograms = [Histogram(*true[t]) for t in tensors]
     for values in runs(draft, samples, tensors):
         for histogram, value in zip(histograms, values, strict=True):
             histogram.add(value)
-    return {t: histogram.range(method, bits) for t, histogram in zip(tensors, histograms, strict=True)}
+    return {t: _usable(*histogram.range(method, bits)) for t, histogram in zip(tensors, histograms, strict=True)}
+
+
+def _usable(low: float, high: float) -> tuple[float, float]:
+    """The range with zero inside. A tensor that is always zero gets [0, 1]: on a grid of no width the factor from one
+    tensor's scale to the next would be too large for the kernels."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    return (low, high) if high > low else (0.0, 1.0)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.grid import IntegerWeight
 from tfcompress.core.replay import Call, again, calls, run
+from tfcompress.core.trace import trace
 from tfcompress.core.transformed import bake, integer_weights
 from tflite_export.calibration import Input
 from tflite_export.convert import frozen
@@ -53,8 +54,6 @@ def source_of(model: Any, batch_size: int, shapes: Mapping[str, Sequence[int]] |
     check_finite(model)
     graph = model
     if not flavor.is_graph(model) or needs_forms(model, inner=True):
-        from tfcompress.core.trace import trace
-
         graph = trace(model)
     weights = integer_weights(graph)
     graph = bake(graph, inference=True)
