@@ -1,0 +1,81 @@
+"""What quantization costs a training step: float, quantized and (tf_keras) tfmot's by turns, medians and their ratio."""
+
+import argparse
+import time
+from typing import Any
+
+import fashion
+import networks
+import numpy as np
+import tensorflow as tf
+import tfmot_path
+from flavors import add_flavor, current, each
+from rich.console import Console
+from rich.table import Table
+
+import tfcompress as tfc
+
+
+class Steps:
+    """One model's training function and its endless data."""
+
+    def __init__(self, model: Any, x: np.ndarray, y: np.ndarray, batch: int) -> None:
+        model.compile(networks.keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.fit(x[:batch], y[:batch], batch_size=batch, verbose=0)  # builds the optimizer, compiles the step
+        data = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch, drop_remainder=True).cache().repeat().prefetch(2)
+        self.iterator = iter(data)
+        self.function = model.make_train_function() or model.train_function
+
+    def run(self, count: int) -> float:
+        """Seconds of one step, over `count` steps."""
+        start = time.perf_counter()
+        for _ in range(count):
+            logs = self.function(self.iterator)
+        np.asarray(next(iter(logs.values())))
+        return (time.perf_counter() - start) / count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_flavor(parser)
+    fashion.add_data(parser)
+    parser.add_argument("--rounds", type=int, default=40, help="turns of each model (%(default)s)")
+    parser.add_argument("--steps", type=int, default=4, help="steps in one turn (%(default)s)")
+    parser.add_argument("--batch", type=int, default=64, help="images in a step (%(default)s)")
+    parser.add_argument("--network", choices=sorted(networks.NETWORKS), default="residual")
+    options = parser.parse_args()
+    each(options.flavor)
+    x, y, _, _ = fashion.load(options.data, train=3_200)
+    build = networks.NETWORKS[options.network]
+    models = {"float": build(), "tfcompress": tfc.quantize_model(build())}
+    if current() == "tf_keras":
+        try:
+            models["tfmot"] = tfmot_path.quantize(build())
+        except (RuntimeError, ValueError) as error:
+            print(f"tfmot refuses the {options.network} network: {str(error)[:150]}")
+    steps = {name: Steps(model, x, y, options.batch) for name, model in models.items()}
+    for step in steps.values():
+        step.run(3)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    order = list(steps)
+    for turn in range(options.rounds):
+        for name in order if turn % 2 else order[::-1]:
+            times[name].append(steps[name].run(options.steps))
+    table = Table(
+        title=f"step of the {options.network} network, {current()}: {options.rounds} turns, batch {options.batch}"
+    )
+    for heading in ("", "median ms", "over float, paired", "p10", "p90"):
+        table.add_column(heading, justify="right")
+    ratios = {}
+    for name in order:
+        paired = np.divide(times[name], times["float"])
+        ratios[name] = float(np.median(paired))
+        low, high = np.percentile(paired, [10, 90])
+        table.add_row(name, f"{1e3 * np.median(times[name]):.2f}", f"{ratios[name]:.3f}", f"{low:.3f}", f"{high:.3f}")
+    Console(width=120).print(table)
+    beside = f", tfmot's is {ratios['tfmot']:.3f}" if "tfmot" in ratios else ""
+    print(f"bar 4, {current()}: a QAT step takes {ratios['tfcompress']:.3f} of a float step (allowed 1.150){beside}")
+
+
+if __name__ == "__main__":
+    main()
