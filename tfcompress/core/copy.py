@@ -9,6 +9,8 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.replay import replay
@@ -75,9 +77,10 @@ def _trainer_attributes() -> frozenset[str]:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     before = set(vars(model))
     model.compile("sgd", "mse", metrics=["mae"])
-    model.fit([[0.0]], [[0.0]], verbose=0)
-    model.evaluate([[0.0]], [[0.0]], verbose=0)
-    model.predict([[0.0]], verbose=0)
+    one = np.zeros((1, 1), "float32")
+    model.fit(one, one, verbose=0)
+    model.evaluate(one, one, verbose=0)
+    model.predict(one, verbose=0)
     return frozenset((set(vars(model)) - before) | (set(vars(_Blank())) - set(vars(keras.layers.Dense(1)))))
 
 

@@ -27,6 +27,7 @@ is_symbolic = _chosen.is_symbolic
 is_variable = _chosen.is_variable
 is_graph = _chosen.is_graph
 is_operation = _chosen.is_operation
+symbol_of = _chosen.symbol_of
 is_whole = _chosen.is_whole
 overrides_call = _chosen.overrides_call
 graph_nodes = _chosen.graph_nodes

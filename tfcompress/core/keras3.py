@@ -24,9 +24,10 @@ NAME, OTHER = "keras 3", "tf_keras"
 STATIC_BATCH = True  # a symbolic batch is None, so what a `call` computes from it must be traced with a number
 HONORS_TRAINING = False  # a graph's `training` replaces what is written into its calls
 KerasTensor = keras3.KerasTensor
-VARIABLES = (keras3.Variable,)
+VARIABLES = (tf.Variable,)
 _Tracker = type(keras.layers.Dropout(0.5)._tracker)  # no public name
-COPIED = (keras3.Operation, keras3.metrics.Metric, keras3.Variable, keras3.random.SeedGenerator, _Tracker)
+COPIED = (keras3.Operation, keras3.metrics.Metric, keras3.Variable, keras3.random.SeedGenerator, _Tracker,
+          tf.Variable)  # fmt: skip
 flatten = keras3.tree.flatten
 map_structure = keras3.tree.map_structure
 
@@ -42,6 +43,11 @@ def is_variable(value: Any) -> bool:
 def is_operation(value: Any) -> bool:
     """Whether this is a node's operation that is not a layer."""
     return isinstance(value, keras3.Operation) and not isinstance(value, keras.layers.Layer)
+
+
+def symbol_of(operation: Any) -> str | None:
+    """None: an operation is known by its class."""
+    return None
 
 
 def is_whole(layer: Any) -> bool:
@@ -261,8 +267,10 @@ def settle_masks(layer: Any, args: tuple, kwargs: dict, outputs: Any, opened: bo
 
 
 def copy_variable(variable: Any) -> Any:
-    """None: a Keras variable is an object like others, around a tf.Variable."""
-    return None
+    """A new tf.Variable equal to an old one; a Keras variable is an object like others, around such a one."""
+    return tf.Variable(variable, trainable=variable.trainable, name=variable.name.split(":")[0], dtype=variable.dtype,
+                       shape=variable.shape, aggregation=variable.aggregation,
+                       synchronization=variable.synchronization)  # fmt: skip
 
 
 def blank_copy(old: Any) -> tuple[Any, set[str]]:

@@ -41,6 +41,11 @@ def is_operation(value: Any) -> bool:
     return isinstance(value, _OPERATIONS)
 
 
+def symbol_of(operation: Any) -> str | None:
+    """The name of the TensorFlow function that an operation calls ("einsum", "math.add"); None for other layers."""
+    return getattr(operation, "symbol", None) if is_operation(operation) else None
+
+
 def is_whole(layer: Any) -> bool:
     """Whether the layer has sublayers but is a leaf all the same."""
     return isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional, keras.layers.TimeDistributed))
@@ -260,7 +265,7 @@ def accepts_training(layer: Any) -> bool:
 def mask_arguments(layer: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
     """The mask that Keras would hand to `call` behind the first argument, as keyword argument."""
     spec = layer._call_spec
-    if not spec.expects_mask_arg or spec.arg_was_passed("mask", args, kwargs):
+    if not spec.expects_mask_arg or spec.arg_was_passed("mask", args, kwargs, inputs_in_args=True):
         return {}
     first = spec.split_out_first_arg(args, dict(kwargs))[0]
     masks = map_structure(mask_of, first)
@@ -279,7 +284,7 @@ def settle_masks(layer: Any, args: tuple, kwargs: dict, outputs: Any, opened: bo
         return
     spec = layer._call_spec
     first = spec.split_out_first_arg(args, dict(kwargs))[0]
-    previous = spec.get_arg_value("mask", args, kwargs) if spec.arg_was_passed("mask", args, kwargs) else None
+    previous = spec.get_arg_value("mask", args, kwargs, inputs_in_args=True) if spec.arg_was_passed("mask", args, kwargs, inputs_in_args=True) else None
     if previous is None:
         previous = map_structure(mask_of, first)
         previous = None if all(m is None for m in flatten(previous)) else previous

@@ -9,6 +9,17 @@ from tfcompress.core import flavor
 from tfcompress.core.flavor import keras, register, saving
 
 
+def saveable(operation: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, tuple, dict[str, Any]]:
+    """A call that the flavor can save and load, in place of one that it cannot."""
+    if flavor.symbol_of(operation) == "einsum":
+        equation, *tensors = args
+        return Einsum(equation, name=operation.name), (tensors,), {}
+    if flavor.is_operation(operation):  # a Python type as a dtype is saved as an object that no operation takes
+        plain = lambda v: tf.as_dtype(v).name if isinstance(v, type) else v  # noqa: E731
+        return operation, tuple(map(plain, args)), {k: plain(v) for k, v in kwargs.items()}
+    return operation, args, kwargs
+
+
 @register
 class Weight(keras.layers.Layer):
     """A variable as a node of the graph: what a composite owned itself, before it was opened.
@@ -40,7 +51,7 @@ class Weight(keras.layers.Layer):
         """The variable's value; `reference` only ties the node to the graph."""
         return tf.convert_to_tensor(self.weight)
 
-    def compute_output_shape(self, *_: Any) -> tuple[int, ...]:
+    def compute_output_shape(self, reference_shape: Any) -> tuple[int, ...]:
         return self.shape
 
     def get_config(self) -> dict[str, Any]:
@@ -68,12 +79,30 @@ class Expand(keras.layers.Layer):
         """Args: reference [B, ...]; x, any tensor that broadcasts to `target`. Returns [B, *target[1:]]."""
         return tf.broadcast_to(x, [tf.shape(reference)[0], *self.target[1:]])
 
-    def compute_output_shape(self, *shapes: Any, **named: Any) -> tuple[int | None, ...]:
-        first = shapes[0] if shapes else next(iter(named.values()))
-        return (first[0], *self.target[1:])
+    def compute_output_shape(self, reference_shape: Any, x_shape: Any = None) -> tuple[int | None, ...]:
+        return (reference_shape[0], *self.target[1:])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "target": list(self.target)}
+
+
+@register
+class Einsum(keras.layers.Layer):
+    """`tf.einsum` as a layer: tf_keras saves a call of the function without its tensors.
+
+    Args:
+        equation: as of `tf.einsum`.
+    """
+
+    def __init__(self, equation: str, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.equation = equation
+
+    def call(self, inputs: list) -> Any:
+        return tf.einsum(self.equation, *inputs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "equation": self.equation}
 
 
 @register
@@ -85,6 +114,8 @@ class Opaque(keras.layers.Layer):
         reason: why it was not opened.
         training: when not None, the layer is called with it whatever the mode.
     """
+
+    stays_whole = True  # tracing does not open it again
 
     def __init__(self, layer: Any, reason: str, training: bool | None = None, **kwargs: Any) -> None:
         signature = inspect.signature(layer.call)  # Keras hands out masks and `training` by the names in it

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.attributes import exchanged
 from tfcompress.core.flavor import keras
-from tfcompress.core.opaque import Opaque, Weight
+from tfcompress.core.opaque import Einsum, Opaque, Weight, saveable
 from tfcompress.core.replay import Call, calls, run
 
 _ORIGINAL_CALL = keras.layers.Layer.__call__
@@ -81,7 +81,7 @@ class Pass:
         self._nodes: dict[int, Any] = {}
         self._path: tuple[str, ...] = ()
         self._stack: list[Any] = []
-        self._tapes: list[tf.GradientTape] = []
+        self._tape: tf.GradientTape | None = None
         self._inherited: list[Any] = [None]
         self._paused = 0
 
@@ -156,6 +156,7 @@ class Pass:
                 kwargs["training"] = fixed
             elif fixed is not None:
                 layer = self._with_training(layer, fixed)
+        layer, args, kwargs = saveable(layer, args, kwargs)
         self._record(layer)
         with self._pause():
             outputs = _ORIGINAL_CALL(layer, *args, **kwargs)
@@ -179,10 +180,20 @@ class Pass:
         """While a leaf runs its own call, nothing is opened and what it reads is its own matter."""
         self._paused += 1
         try:
-            with self._tapes[-1].stop_recording() if self._tapes else contextlib.nullcontext():
+            with self._unwatched():
                 yield
         finally:
             self._paused -= 1
+
+    @contextlib.contextmanager
+    def _unwatched(self) -> Iterator[None]:
+        """While this holds, no composite is charged with the variables that are read."""
+        tape, self._tape = self._tape, None
+        try:
+            with tape.stop_recording() if tape is not None else contextlib.nullcontext():
+                yield
+        finally:
+            self._tape = tape
 
     def _open_or_close(self, layer: Any, args: tuple, kwargs: dict[str, Any], path: tuple[str, ...]) -> Any:
         if id(layer) not in self.closed.reasons:
@@ -211,14 +222,10 @@ class Pass:
         try:
             given = symbolic((args, kwargs))
             cast_args, cast_kwargs = flavor.cast_inputs(layer, args, kwargs)
-            with contextlib.ExitStack() as scope:
-                if self._tapes:
-                    scope.enter_context(self._tapes[-1].stop_recording())
-                self._tapes.append(scope.enter_context(tf.GradientTape()))
-                scope.callback(self._tapes.pop)
-                scope.enter_context(_attributes(layer, {**self._weights(layer, given[0]), "add_loss": _refuse_loss}))
-                outputs = layer.call(*cast_args, **cast_kwargs)
-                read = self._tapes[-1].watched_variables()
+            with self._unwatched(), _attributes(layer, {**self._weights(layer, given[0]), "add_loss": _refuse_loss}):
+                with tf.GradientTape() as self._tape:
+                    outputs = layer.call(*cast_args, **cast_kwargs)
+                read = self._tape.watched_variables()
             if read:
                 raise CannotOpen(f"reads weights of its sublayers: {', '.join(v.name for v in read[:3])}")
             if not symbolic(outputs):
@@ -292,6 +299,8 @@ class _Description:
 
     def operation(self, operation: Any) -> Any:
         """A layer is itself; a plain operation is its class and what it was made with."""
+        if isinstance(operation, Einsum):  # made anew in each pass, as plain operations are
+            return "einsum", operation.equation
         if not flavor.is_operation(operation):
             return "layer", id(operation)
         made_with = {k: v for k, v in vars(operation).items() if not k.startswith("_") and k not in ("name", "call")}

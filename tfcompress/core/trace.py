@@ -10,7 +10,7 @@ from tfcompress.core.attributes import Spec
 from tfcompress.core.copy import Memo, copy_layer
 from tfcompress.core.dynamic import Loosened, free_primes
 from tfcompress.core.flavor import keras
-from tfcompress.core.opaque import Opaque
+from tfcompress.core.opaque import Einsum, Opaque
 from tfcompress.core.opening import Closed, Pass, is_composite
 from tfcompress.core.replay import Call, again, calls, run
 
@@ -243,11 +243,16 @@ def _recorded_calls(copies: Memo) -> list[tuple[Any, int]]:
     return [(copy, len(copy._inbound_nodes)) for copy in new if hasattr(copy, "_inbound_nodes")]
 
 
+def _keeps_name(operation: Any) -> bool:
+    """Plain operations are named by a counter of the process, which would number them anew in each pass."""
+    return not (flavor.is_operation(operation) or isinstance(operation, Einsum))
+
+
 def _rename(current: Pass, inputs: Any) -> None:
     """Unique names: those of the outermost graph as they are, inner ones by their path."""
     taken = {tensor.name for tensor in flavor.flatten(inputs)}
     for operation, path in sorted(current.paths.values(), key=lambda entry: len(entry[1]) > 1):
-        last = re.sub(r"_\d+$", "", path[-1]) if len(path) > 1 and flavor.is_operation(operation) else path[-1]
+        last = re.sub(r"_\d+$", "", path[-1]) if len(path) > 1 and not _keeps_name(operation) else path[-1]
         base = ".".join((*path[:-1], last))
         name = next(n for n in itertools.chain([base], (f"{base}_{i}" for i in itertools.count(1))) if n not in taken)
         taken.add(name)
