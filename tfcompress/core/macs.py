@@ -1,0 +1,55 @@
+"""Multiply-accumulates of one call, for one sample."""
+
+import math
+from typing import Any
+
+from tfcompress.core.flavor import keras
+from tfcompress.core.replay import Call
+from tfcompress.core.transformed import Transformed, named_weights
+
+_LAYERS = keras.layers
+_TRANSPOSED = (_LAYERS.Conv1DTranspose, _LAYERS.Conv2DTranspose, _LAYERS.Conv3DTranspose)
+_CONVOLUTIONS = (_LAYERS.Conv1D, _LAYERS.Conv2D, _LAYERS.Conv3D, _LAYERS.DepthwiseConv1D, _LAYERS.DepthwiseConv2D,
+                 _LAYERS.SeparableConv1D, _LAYERS.SeparableConv2D)  # fmt: skip
+_RECURRENT = (_LAYERS.RNN, _LAYERS.Bidirectional)
+
+
+def _positions(layer: Any, shape: tuple[int | None, ...]) -> int | None:
+    """How often the kernel is applied, from a tensor's shape without batch; None where a dimension is not known."""
+    spatial = shape[1:] if getattr(layer, "data_format", "channels_last") == "channels_first" else shape[:-1]
+    return None if None in spatial else math.prod(d for d in spatial if d is not None)
+
+
+def macs_of(call: Call) -> int | None:
+    """The multiply-accumulates of a layer's kernels in one call, for one sample.
+
+    Dense, convolutions: numbers in the kernel times output positions; transposed: times input positions; recurrent:
+    times steps. 0 for layers without kernels and for table look-ups; None where a shape or a formula is not known.
+
+    >>> from tfcompress.core.replay import calls
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, strides=2)])  # 3 x 3 positions
+    >>> macs_of(calls(model)[0]) == 3 * 3 * 3 * 4 * 3 * 3
+    True
+    """
+    layer = call.operation.layer if isinstance(call.operation, Transformed) else call.operation
+    if not isinstance(layer, _LAYERS.Layer):
+        return 0
+    size = sum(math.prod(v.shape) for v in named_weights(layer).values() if len(v.shape) >= 2)
+    if not size or isinstance(layer, _LAYERS.Embedding | _LAYERS.BatchNormalization | _LAYERS.PReLU):
+        return 0
+    given, made = tuple(call.inputs[0].shape)[1:], tuple(call.outputs[0].shape)[1:]
+    if isinstance(layer, _RECURRENT):
+        return None if given[0] is None else size * given[0]
+    if isinstance(layer, _LAYERS.EinsumDense):
+        kept = math.prod(d for d in layer.kernel.shape)
+        letters = layer.equation.split("->")[0].split(",")[1]
+        output = layer.equation.split("->")[1]
+        channels = math.prod(d for d, letter in zip(layer.kernel.shape, letters, strict=True) if letter in output)
+        return None if None in made else math.prod(d for d in made if d is not None) * kept // channels
+    if isinstance(layer, _TRANSPOSED):
+        positions = _positions(layer, given)
+    elif isinstance(layer, (*_CONVOLUTIONS, _LAYERS.Dense)):
+        positions = _positions(layer, made)
+    else:
+        return None
+    return None if positions is None else size * positions

@@ -1,0 +1,233 @@
+"""Weights that are computed: one wrapper layer that lets any layer compute with t_n(...t_1(w)) in place of w."""
+
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.compressed import noted
+from tfcompress.core.copy import copy_layer
+from tfcompress.core.flavor import keras
+from tfcompress.core.grid import IntegerWeight
+from tfcompress.core.replay import Call, replay
+
+
+class Transform:
+    """What is done to one weight before its layer computes with it. Subclasses are registered with Keras.
+
+    A transform may own variables: it makes them in `build`, through the wrapper.
+    """
+
+    def build(self, wrapper: "Transformed", name: str, variable: Any) -> None:
+        """Make the transform's variables. `name` is the weight's name within its layer."""
+
+    def __call__(self, value: tf.Tensor) -> tf.Tensor:
+        """The weight that the layer computes with; `value` is the trained one, of the same shape."""
+        raise TypeError(f"{type(self).__name__} must define __call__")
+
+    def integers(self, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int] | None:
+        """Codes, scale and bits when the result lies on an integer grid (result = codes * scale), else None."""
+        return None
+
+    def describe(self) -> str:
+        """A few words for the summary: "int8 per channel"."""
+        return type(self).__name__
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Transform":
+        return cls(**config)
+
+
+def named_weights(layer: Any) -> dict[str, Any]:
+    """The variables of a layer, at any depth, by a name that is unique within it and survives saving and copying.
+
+    The name is the variable's own ("kernel"); where several share one, all but the first get a number ("kernel_1").
+    """
+    found: dict[str, Any] = {}
+    for variable in layer.weights:
+        base = name = flavor.variable_name(variable)
+        number = 0
+        while name in found:
+            number += 1
+            name = f"{base}_{number}"
+        found[name] = variable
+    return found
+
+
+@flavor.register
+class Transformed(keras.layers.Layer):
+    """Computes what `layer` computes, with some of its weights transformed.
+
+    The layer keeps its variables and trains them: gradients reach them through the transforms. The wrapper has the
+    layer's name, call signature, masks and losses.
+
+    Args:
+        layer: a built layer.
+        transforms: for each weight (by its name in `named_weights`) the transforms, first applied first.
+
+    Raises:
+        ValueError: the layer is not built, or has no weight of a given name.
+
+    >>> dense = keras.layers.Dense(2)
+    >>> _ = dense.build((None, 3))
+    >>> [w.shape.as_list() for w in Transformed(dense, {"kernel": []}).weights]
+    [[3, 2], [2]]
+    """
+
+    stays_whole = True  # tracing does not open it
+
+    def __init__(self, layer: Any, transforms: Mapping[str, Sequence[Transform]], **kwargs: Any) -> None:
+        if not layer.built:
+            raise ValueError(f"`layer` must be built before its weights can be transformed. Received: {layer.name!r}")
+        call = functools.partial(_compute, self)
+        call.__signature__ = inspect.signature(layer.call)  # type: ignore[attr-defined]  # Keras passes masks by these names
+        object.__setattr__(self, "call", call)
+        super().__init__(name=kwargs.pop("name", layer.name), dtype=kwargs.pop("dtype", flavor.dtype_policy(layer)), **kwargs)
+        self.supports_masking, self.built = layer.supports_masking, True
+        self.layer = layer
+        weights = named_weights(layer)
+        unknown = sorted(set(transforms) - set(weights))
+        if unknown:
+            raise ValueError(f"`transforms` must name weights of {layer.name!r}: {list(weights)}. Received: {unknown}")
+        # Held beside Keras' tracking, which would wrap the dictionary: the transforms are no layers.
+        vars(self)["_transforms"] = {name: tuple(steps) for name, steps in transforms.items()}
+        for name, steps in transforms.items():
+            for step in steps:
+                step.build(self, name, weights[name])
+
+    @property
+    def transforms(self) -> dict[str, tuple[Transform, ...]]:
+        """The transforms by weight, first applied first."""
+        return dict(self._transforms)
+
+    def value(self, name: str) -> tf.Tensor:
+        """The transformed weight of this name."""
+        value = flavor.read(named_weights(self.layer)[name])
+        for step in self._transforms.get(name, ()):
+            value = step(value)
+        return value
+
+    def integers(self) -> list[IntegerWeight]:
+        """The integers of every weight whose last transform puts it on a grid."""
+        found = []
+        for name, steps in self._transforms.items():
+            value = flavor.read(named_weights(self.layer)[name])
+            for step in steps[:-1]:
+                value = step(value)
+            on_grid = steps[-1].integers(value) if steps else None
+            if on_grid is not None:
+                codes, scale, bits = on_grid
+                found.append(IntegerWeight(self.name, name, codes.numpy().astype("int32"), scale.numpy(), bits))
+        return found
+
+    def baked(self) -> Any:
+        """A copy of the layer whose weights are the transformed ones."""
+        layer = copy_layer(self.layer)
+        weights = named_weights(layer)
+        for name in self._transforms:
+            weights[name].assign(self.value(name))
+        return layer
+
+    def describe(self) -> str:
+        return "; ".join(f"{name} {' then '.join(s.describe() for s in steps)}" for name, steps in self._transforms.items())
+
+    def compute_mask(self, *args: Any, **kwargs: Any) -> Any:
+        return self.layer.compute_mask(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return self.layer.compute_output_spec(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """What a composite reads of its children; a weight is read transformed."""
+        if name.startswith("_") or "_transforms" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        value = getattr(self.layer, name)
+        for weight, variable in named_weights(self.layer).items():
+            if value is variable and weight in self._transforms:
+                return self.value(weight)
+        return value
+
+    def get_config(self) -> dict[str, Any]:
+        save = flavor.saving.serialize_keras_object
+        transforms = {name: [save(step) for step in steps] for name, steps in self._transforms.items()}
+        return {**super().get_config(), "layer": save(self.layer), "transforms": transforms}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Transformed":
+        load = flavor.saving.deserialize_keras_object
+        config = dict(config)
+        config["layer"] = load(config["layer"])
+        config["transforms"] = {name: [load(step) for step in steps] for name, steps in config["transforms"].items()}
+        return cls(**config)
+
+
+@tf.autograph.experimental.do_not_convert
+def _compute(wrapper: Transformed, *args: Any, **kwargs: Any) -> Any:
+    variables = named_weights(wrapper.layer)
+    replacements = [(variables[name], wrapper.value(name)) for name in wrapper.transforms]
+    return flavor.replaced(wrapper.layer, replacements, lambda: wrapper.layer(*args, **kwargs))
+
+
+def transformed_layers(layer: Any) -> list[Transformed]:
+    """The wrappers in a layer or model, at any depth."""
+    found = [layer] if isinstance(layer, Transformed) else []
+    return found + [inner for inner in flavor.sublayers(layer, recursive=True) if isinstance(inner, Transformed)]
+
+
+def integer_weights(model: Any) -> list[IntegerWeight]:
+    """The integers of every weight of the model that lies on a grid, in the order of its layers."""
+    return [weight for layer in transformed_layers(model) for weight in layer.integers()]
+
+
+def bake(model: Any, *, inference: bool = False) -> Any:
+    """A copy of a Functional model in which transformed weights are plain weights of the layers that own them.
+
+    Args:
+        model: a Functional model, not changed.
+        inference: also let every layer that has a `for_inference()` take the form it has once training is over
+            (a range that was learned becomes a constant).
+
+    Returns:
+        A new model that computes the same and shares nothing with the old one.
+    """
+    flavor.check_model(model)
+    memo: dict[int, Any] = {}
+    copied: dict[int, Any] = {}
+
+    def fresh(operation: Any) -> Any:
+        if isinstance(operation, Transformed):
+            return operation.baked()
+        if inference and hasattr(operation, "for_inference"):
+            return operation.for_inference()
+        return copy_layer(operation, memo) if isinstance(operation, keras.layers.Layer) else operation
+
+    def call(old: Call, args: Any, kwargs: Any) -> Any:
+        if id(old.operation) not in copied:
+            copied[id(old.operation)] = fresh(old.operation)
+        return copied[id(old.operation)](*args, **kwargs)
+
+    return noted(replay(model, call), getattr(model, "notes", {}))
+
+
+def finalize(model: Any) -> Any:
+    """The same model with its transforms applied for good: plain layers that hold the transformed weights.
+
+    After it, a quantized kernel holds at most 2**bits - 1 distinct values a channel, and the model can be saved,
+    exported or trained on as any other. Quantizers of activations stay where they are.
+
+    Args:
+        model: a model that `tfcompress` has made; it is not changed.
+
+    Returns:
+        A new, uncompiled model. It computes what `model` computes.
+
+    Raises:
+        TypeError: `model` is not a model of this Keras flavor.
+    """
+    return bake(model)

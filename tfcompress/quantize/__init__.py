@@ -1,0 +1,23 @@
+"""Quantization-aware training, and static quantization without training."""
+
+from tfcompress.core.grid import Grid
+from tfcompress.quantize.calibration import calibrate
+from tfcompress.quantize.callbacks import FreezeBatchNorm, FreezeRanges
+from tfcompress.quantize.qat import quantize_model
+from tfcompress.quantize.quantizer import Quantizer
+from tfcompress.quantize.ranges import LearnedStep, MovingAverage, Percentile
+from tfcompress.quantize.scheme import ActivationGrid, Scheme
+
+__all__ = [
+    "ActivationGrid",
+    "FreezeBatchNorm",
+    "FreezeRanges",
+    "Grid",
+    "LearnedStep",
+    "MovingAverage",
+    "Percentile",
+    "Quantizer",
+    "Scheme",
+    "calibrate",
+    "quantize_model",
+]

@@ -1,0 +1,117 @@
+"""Post-training static quantization: activation ranges from a few hundred samples, without training."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.compressed import noted
+from tfcompress.core.flavor import keras
+from tfcompress.core.histogram import Histogram, check_method
+from tfcompress.core.replay import Call, replay
+from tfcompress.core.samples import Samples
+from tfcompress.core.trace import trace
+from tfcompress.quantize.quantizer import Quantizer, quantizers
+
+
+def _taps(model: Any) -> tuple[Any, list[Quantizer]]:
+    """A model of what each quantizer is given, quantizers left out, and those whose range is to be found."""
+    tensors: list[Any] = []
+    found: list[Quantizer] = []
+
+    def call(old: Call, args: Any, kwargs: Any) -> Any:
+        if not isinstance(old.operation, Quantizer):
+            return old.operation(*args, **kwargs)
+        tensor = flavor.flatten((args, kwargs))[0]
+        if old.operation.fixed is None:
+            tensors.append(tensor)
+            found.append(old.operation)
+        return tensor
+
+    bare = replay(model, call)
+    return keras.Model(list(bare.inputs), tensors), found
+
+
+class _Statistics:
+    """Runs the taps over the samples, once for the ends and once more for the histograms."""
+
+    def __init__(self, model: Any, data: Any, batch_size: int) -> None:
+        self.taps, self.quantizers = _taps(model)
+        self._samples = Samples(data, model, "data", batch_size)
+        self._run = tf.function(lambda x: self.taps(x, training=False), reduce_retracing=True)
+
+    def _values(self) -> Iterator[list[np.ndarray]]:
+        for batch in self._samples:
+            outputs = self._run([tf.convert_to_tensor(array) for array in batch])
+            yield [np.asarray(t, "float32") for t in flavor.flatten(outputs)]
+
+    def ends(self) -> list[tuple[float, float]]:
+        low, high = np.full(len(self.quantizers), np.inf), np.full(len(self.quantizers), -np.inf)
+        for values in self._values():
+            low = np.minimum(low, [v.min() for v in values])
+            high = np.maximum(high, [v.max() for v in values])
+        bad = [q.name for q, a, b in zip(self.quantizers, low, high, strict=True) if not np.isfinite([a, b]).all()]
+        if bad:
+            raise ValueError(f"`data` gives values that are not finite at {bad[:5]}: the model overflows on it")
+        return list(zip(low.tolist(), high.tolist(), strict=True))
+
+    def histograms(self, ends: list[tuple[float, float]]) -> list[Histogram]:
+        found = [Histogram(low, high) for low, high in ends]
+        for values in self._values():
+            for histogram, value in zip(found, values, strict=True):
+                histogram.add(value)
+        return found
+
+
+def calibrate(
+    model: Any, data: Any, method: str = "minmax", *, percentile: float = 99.99, batch_size: int = 32
+) -> Any:
+    """Ranges of all activations from representative samples: the quantized model without training.
+
+    Weights are on their grid while the samples run; activations are not, so that no range depends on another.
+
+    Args:
+        model: what `quantize_model` returned. It is not changed.
+        data: samples as `model.predict` takes them: an array, a list or dict of arrays, a `tf.data.Dataset` or a
+            generator function of batches (labels are dropped). A few hundred samples do.
+        method: "minmax" (smallest and largest value), "percentile" (outliers clipped), "mse" (least squared rounding
+            and clipping error), "entropy" (least KL divergence).
+        percentile: in (50, 100], for method="percentile".
+        batch_size: samples that run at once, where `data` is arrays.
+
+    Returns:
+        A new, uncompiled model. It can be evaluated, exported, or trained on.
+
+    Raises:
+        TypeError: `model` is not a model of this Keras flavor.
+        ValueError: `model` is not quantized, `data` is empty, wrongly shaped or not finite, or `method` is unknown.
+
+    Source: Krishnamoorthi 2018, arXiv:1806.08342 (static quantization); Migacz 2017 ("entropy").
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> from tfcompress.quantize import quantize_model
+    >>> ready = calibrate(quantize_model(model), np.array([[-1.0, 2.0], [0.5, 3.0]], "float32"))
+    >>> [round(end, 2) for end in ready.layers[1].limits()]
+    [-1.0, 3.0]
+    """
+    flavor.check_model(model)
+    check_method(method, percentile)
+    if not quantizers(model):
+        raise ValueError(f"`model` must come from quantize_model. Received: {model.name!r} without quantizers")
+    copied = noted(trace(model), getattr(model, "notes", {}))
+    statistics = _Statistics(copied, data, batch_size)
+    ends = statistics.ends()
+    if method == "minmax":
+        found = ends
+    else:
+        widths = [quantizer.bits for quantizer in statistics.quantizers]
+        found = [h.range(method, bits, percentile) for h, bits in zip(statistics.histograms(ends), widths, strict=True)]
+    ranges: dict[int, tuple[float, float]] = {}
+    for quantizer, (low, high) in zip(statistics.quantizers, found, strict=True):
+        old = ranges.get(id(quantizer), (0.0, 0.0))  # one that is called twice covers both calls
+        ranges[id(quantizer)] = min(low, old[0]), max(high, old[1])
+    for quantizer in statistics.quantizers:
+        quantizer.set_range(*ranges[id(quantizer)])
+    return copied

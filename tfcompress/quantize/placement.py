@@ -1,0 +1,117 @@
+"""Where the integer runtime has a tensor boundary: after which calls of a flat graph a quantizer stands."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.core.replay import Call, calls
+from tfcompress.quantize.kinds import Kind, activation_name, fixed_range, kind_of
+
+MASK = 1e4  # a constant of this magnitude is a mask's: what it is added to has no range worth learning
+_FUSES = {Kind.NORM: {Kind.PRODUCT}, Kind.RELU: {Kind.PRODUCT, Kind.JOIN, Kind.NORM}}
+_NO_BOUNDARY = {
+    Kind.SAME: "keeps the range of its input",
+    Kind.TRANSPARENT: "does nothing at inference",
+    Kind.TABLE: "rows have the scale of the weight",
+}
+_MASK_GOES_ON = {Kind.JOIN, Kind.SAME, Kind.TRANSPARENT, Kind.OTHER, Kind.CONCAT}
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A quantizer to be placed.
+
+    Attributes:
+        fixed: None for a range that is learned; else takes the bits and gives the range that the runtime prescribes.
+        nonnegative: the tensor has no negative values.
+    """
+
+    operation: Any
+    is_fixed: bool = False
+    nonnegative: bool = False
+
+    def fixed(self, bits: int) -> tuple[float, float] | None:
+        return fixed_range(self.operation, bits) if self.is_fixed else None
+
+
+def is_float(tensor: Any) -> bool:
+    return "float" in str(getattr(tensor.dtype, "name", tensor.dtype))
+
+
+def _constants(call: Call) -> Iterator[float]:
+    """The magnitudes of the numbers that a call is given besides tensors."""
+    for value in flavor.flatten((call.args, call.kwargs)):
+        if not flavor.is_symbolic(value) and isinstance(value, int | float | np.ndarray) and not isinstance(value, bool):
+            yield float(np.max(np.abs(value), initial=0.0))
+
+
+class Placement:
+    """The boundaries of a flat graph.
+
+    Args:
+        model: a flat Functional model, activations that are not fused taken apart.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._outputs = {id(t) for t in model.outputs}
+        self._readers: dict[int, list[Call]] = {}
+        for call in calls(model):
+            for tensor in call.inputs:
+                self._readers.setdefault(id(tensor), []).append(call)
+        self._masked = self._find_masked(model)
+        self._after = {self._key(call): self._boundary(call) for call in calls(model)}
+        self.inputs = {id(t): self._reads_numbers(t) for t in model.inputs}
+
+    @staticmethod
+    def _key(call: Call) -> int:
+        return id(call.outputs[0]) if call.outputs else 0
+
+    def of(self, call: Call) -> Boundary | str:
+        """The boundary behind a call, or the reason why there is none."""
+        return self._after[self._key(call)]
+
+    def _find_masked(self, model: Any) -> set[int]:
+        masked: set[int] = set()
+        for call in calls(model):
+            kind = kind_of(call.operation)
+            plain = flavor.operation_name(call.operation) is not None
+            reached = kind in _MASK_GOES_ON and any(id(t) in masked for t in call.inputs)
+            if reached or (plain and any(c >= MASK for c in _constants(call))):
+                masked |= {id(t) for t in call.outputs}
+        return masked
+
+    def _reads_numbers(self, tensor: Any) -> bool:
+        """Whether an input of the model is real numbers, and not indices in a float's clothes."""
+        readers = self._readers.get(id(tensor), [])
+        return is_float(tensor) and not all(isinstance(c.operation, keras.layers.Embedding) for c in readers)
+
+    def _only_reader(self, call: Call) -> Call | None:
+        """The call that alone reads this one's output, seen through what does nothing at inference."""
+        if len(call.outputs) != 1 or id(call.outputs[0]) in self._outputs:
+            return None
+        readers = self._readers.get(id(call.outputs[0]), [])
+        if len(readers) != 1:
+            return None
+        return self._only_reader(readers[0]) if kind_of(readers[0].operation) is Kind.TRANSPARENT else readers[0]
+
+    def _boundary(self, call: Call) -> Boundary | str:
+        kind = kind_of(call.operation)
+        if kind in _NO_BOUNDARY:
+            return _NO_BOUNDARY[kind]
+        if not call.outputs or not is_float(call.outputs[0]):
+            return "its output is no real number"
+        if id(call.outputs[0]) in self._masked:
+            return "carries a mask: its range is measured when the file is made"
+        reader = self._only_reader(call)
+        if reader is not None:
+            after = kind_of(reader.operation)
+            if kind in _FUSES.get(after, ()) and activation_name(call.operation) in ("linear", ""):
+                return f"computed together with {reader.name}"
+            if after is Kind.CONCAT and kind is not Kind.FIXED and id(reader.outputs[0]) not in self._masked:
+                return f"shares the range of {reader.name}"
+        fused_relu = kind is Kind.PRODUCT and activation_name(call.operation) in ("relu", "relu6")
+        return Boundary(call.operation, kind is Kind.FIXED, kind is Kind.RELU or fused_relu)

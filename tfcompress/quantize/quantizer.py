@@ -1,0 +1,195 @@
+"""A tensor boundary of the integer runtime, as a Keras layer."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.quantize.fake_quant import learned_step, nudged
+from tfcompress.quantize.ranges import LearnedStep, Ranges, resolve
+
+
+@flavor.register
+class Quantizer(keras.layers.Layer):
+    """Rounds what passes to the integer grid of a range, and finds that range while the model trains.
+
+        y = (clip(round(x / s) + z, first, last) - z) * s      first, last: the codes of the grid
+
+    In training the range follows `ranges`; in inference it stands. Before anything was seen, inference passes `x`
+    through as it is. Gradients are straight through inside the range and 0 outside.
+
+    Args:
+        ranges: "ema", "percentile", "lsq", or a `MovingAverage`, `Percentile` or `LearnedStep`.
+        bits: 8 (with a zero point) or 16 (symmetric).
+        fixed: (low, high) of a range that the runtime prescribes (softmax: 0 to 255/256); `ranges` is then unused.
+        nonnegative: the tensor has no negative values (after a ReLU), so the range begins at 0.
+
+    Source: Jacob et al. 2018, arXiv:1712.05877, section 3; Esser et al. 2020, arXiv:1902.08153 for "lsq".
+
+    >>> Quantizer(fixed=(0.0, 255 / 256))(tf.constant([0.1234, 2.0])).numpy().tolist()
+    [0.125, 0.99609375]
+    """
+
+    def __init__(
+        self,
+        ranges: str | Ranges = "ema",
+        *,
+        bits: int = 8,
+        fixed: tuple[float, float] | None = None,
+        nonnegative: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if bits not in (8, 16):
+            raise ValueError(f"`bits` must be 8 or 16. Received: bits={bits!r}")
+        if fixed is not None and not (len(fixed) == 2 and fixed[0] <= 0 <= fixed[1] and fixed[0] < fixed[1]):
+            raise ValueError(f"`fixed` must be (low, high) around 0. Received: fixed={fixed!r}")
+        self.ranges, self.bits, self.nonnegative = resolve(ranges), bits, nonnegative
+        self.fixed = None if fixed is None else tuple(float(end) for end in fixed)
+        self.supports_masking = True
+
+    def build(self, input_shape: Any = None) -> None:
+        if self.built or self.fixed is not None:
+            self.built = True
+            return
+        make = self.add_weight
+        shared: dict[str, Any] = {"dtype": "float32", **flavor.mean_over_replicas()}
+        if isinstance(self.ranges, LearnedStep):
+            self.step = make(name="step", shape=(), initializer="ones", trainable=True, **shared)
+        # [low, high, 1 once anything was seen]: one variable, so that a step assigns once.
+        self.observed = make(name="range", shape=(3,), initializer="zeros", trainable=False, **shared)
+        self.frozen = make(name="frozen", shape=(), initializer="zeros", trainable=False, **shared)
+        self.built = True
+
+    @property
+    def learned(self) -> bool:
+        """Whether the range comes from data, and data were seen."""
+        return self.fixed is None and bool(flavor.read(self.observed)[2] > 0)
+
+    def limits(self) -> tuple[float, float] | None:
+        """The real values of the grid's first and last code, or None before data were seen."""
+        if self.fixed is not None:
+            return self.fixed
+        if not self.learned:
+            return None
+        low, high = (float(end) for end in self._ends())
+        return low, high
+
+    def set_range(self, low: float, high: float) -> None:
+        """Put a range that was measured in place of the learned one; a learned step starts from its wider side."""
+        if self.fixed is not None:
+            raise ValueError(f"the range of {self.name!r} is fixed at {self.fixed}")
+        self.observed.assign([low, high, 1.0])
+        if isinstance(self.ranges, LearnedStep):
+            below, above = self._codes(low < 0)
+            self.step.assign(max(low / below if below else 0.0, high / above, 1e-9))
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop (or let go on) what training does to the range."""
+        if self.fixed is None:
+            self.frozen.assign(float(frozen))
+
+    def _codes(self, signed: bool) -> tuple[int, int]:
+        """First and last code counted from the zero point."""
+        half = 2 ** (self.bits - 1)
+        return (-half, half - 1) if signed or self.bits == 16 else (0, 2 * half - 1)
+
+    def _span(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """First and last code of a learned step's grid: signed once a negative value was seen."""
+        signed = flavor.read(self.observed)[0] < 0
+        (first, last), (zero, most) = self._codes(True), self._codes(False)
+        return tf.where(signed, float(first), float(zero)), tf.where(signed, float(last), float(most))
+
+    def _ends(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Low and high of the grid as it stands."""
+        if isinstance(self.ranges, LearnedStep):
+            step, (first, last) = tf.maximum(flavor.read(self.step), 1e-9), self._span()
+            return step * first, step * last
+        observed = flavor.read(self.observed)
+        return nudged(observed[0], observed[1], self.bits, self.bits == 16)
+
+    def _observe(self, values: tf.Tensor) -> None:
+        """Take a training batch into account."""
+        values = tf.stop_gradient(values)
+        old = flavor.read(self.observed)
+        keep = tf.minimum(old[2], 1.0)
+        if isinstance(self.ranges, LearnedStep):
+            low = tf.zeros(()) if self.nonnegative else tf.reduce_min(values)
+            self.observed.assign(tf.where(keep > 0, old, tf.stack([low, tf.reduce_max(values), 1.0])))
+            start = tf.maximum(2.0 * tf.reduce_mean(tf.abs(values)) / tf.sqrt(self._span()[1]), 1e-9)
+            self.step.assign(tf.where(keep > 0, flavor.read(self.step), start))
+            return
+        low, high = self.ranges.ends(values, self.nonnegative)
+        momentum = tf.where(flavor.read(self.frozen) > 0, 1.0, self.ranges.momentum) * keep
+        new = tf.stack([tf.minimum(low, 0.0), tf.maximum(high, 0.0), 1.0])
+        self.observed.assign(tf.where(tf.reduce_all(tf.math.is_finite(new)), momentum * old + (1.0 - momentum) * new, old))
+
+    def _round(self, values: tf.Tensor) -> tf.Tensor:
+        if isinstance(self.ranges, LearnedStep) and self.fixed is None:
+            return self._learned_step(values)
+        low, high = self.fixed if self.fixed is not None else self._ends()
+        return tf.quantization.fake_quant_with_min_max_vars(values, low, high, num_bits=self.bits)
+
+    def _learned_step(self, values: tf.Tensor) -> tf.Tensor:
+        step = tf.maximum(flavor.read(self.step), 1e-9)
+        step = tf.where(flavor.read(self.frozen) > 0, tf.stop_gradient(step), step)
+        first, last = self._span()
+        features = tf.cast(tf.size(values) // tf.maximum(tf.shape(values)[0], 1), tf.float32)
+        return learned_step(values, step, first, last, 1.0 / tf.sqrt(features * last))
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        values = tf.cast(inputs, tf.float32)
+        if self.fixed is not None:
+            rounded = self._round(values)
+        elif training:
+            self._observe(values)
+            rounded = self._round(values)
+        else:
+            seen = flavor.read(self.observed)[2] > 0
+            low, high = self._ends()
+            rounded = tf.cond(
+                seen,
+                lambda: tf.quantization.fake_quant_with_min_max_vars(values, low, high, num_bits=self.bits),
+                lambda: values,
+            )
+        return tf.cast(rounded, inputs.dtype)
+
+    def for_inference(self) -> Any:
+        """The layer with its range as a constant; nothing was seen: a layer that passes its input through."""
+        limits = self.limits()
+        if limits is None:
+            return keras.layers.Activation("linear", name=self.name)
+        return Quantizer(bits=self.bits, fixed=limits, name=self.name, dtype=flavor.dtype_policy(self))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def describe_output(self) -> str:
+        """What the summary says of the layer before this one."""
+        if self.fixed is not None:
+            return f"int{self.bits} output, fixed range"
+        kind = type(self.ranges).__name__
+        words = {"MovingAverage": "moving average", "Percentile": "percentile", "LearnedStep": "learned step"}[kind]
+        return f"int{self.bits} output, {words}" + ("" if self.learned else ", nothing seen yet")
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "ranges": flavor.saving.serialize_keras_object(self.ranges),
+            "bits": self.bits,
+            "fixed": self.fixed,
+            "nonnegative": self.nonnegative,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Quantizer":
+        config = dict(config)
+        if isinstance(config.get("ranges"), dict):
+            config["ranges"] = flavor.saving.deserialize_keras_object(config["ranges"])
+        return cls(**config)
+
+
+def quantizers(model: Any) -> list[Quantizer]:
+    """The quantizers of activations in a model, in the order of its layers."""
+    return [layer for layer in flavor.sublayers(model, recursive=True) if isinstance(layer, Quantizer)]

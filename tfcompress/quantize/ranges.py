@@ -1,0 +1,117 @@
+"""How the range of an activation is found while training: moving averages, percentiles, a learned step."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from tfcompress.core import flavor
+
+_PRIME = 2_147_483_647
+
+
+class _Saved:
+    """Saving and loading of data classes."""
+
+    def get_config(self) -> dict[str, Any]:
+        return asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        return cls(**config)
+
+
+def check_momentum(momentum: float) -> None:
+    if not 0 <= momentum < 1:
+        raise ValueError(f"`momentum` must lie in [0, 1). Received: momentum={momentum!r}")
+
+
+@flavor.register
+@dataclass(frozen=True)
+class MovingAverage(_Saved):
+    """Exponential moving average of each batch's smallest and largest value.
+
+        low <- momentum * low + (1 - momentum) * min(x),   high likewise; the first batch is taken as it is
+
+    Attributes:
+        momentum: in [0, 1).
+
+    Source: Jacob et al. 2018, arXiv:1712.05877, section 3.1.
+    """
+
+    momentum: float = 0.99
+
+    def __post_init__(self) -> None:
+        check_momentum(self.momentum)
+
+    def ends(self, values: tf.Tensor, nonnegative: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Smallest and largest of a batch; where nothing is negative the smallest is not looked for."""
+        low = tf.zeros((), values.dtype) if nonnegative else tf.reduce_min(values)
+        return low, tf.reduce_max(values)
+
+
+@flavor.register
+@dataclass(frozen=True)
+class Percentile(_Saved):
+    """Moving average of each batch's (100 - percentile)-th and percentile-th percentile: outliers are clipped.
+
+    Attributes:
+        percentile: in (50, 100]; 100 is the largest value.
+        momentum: in [0, 1).
+        sample: at most this many values of a batch are sorted, spread over it.
+
+    Source: Wu et al. 2020, arXiv:2004.09602, section 5.1.
+    """
+
+    percentile: float = 99.9
+    momentum: float = 0.99
+    sample: int = 16384
+
+    def __post_init__(self) -> None:
+        check_momentum(self.momentum)
+        if not 50 < self.percentile <= 100:
+            raise ValueError(f"`percentile` must lie in (50, 100]. Received: percentile={self.percentile!r}")
+        if self.sample < 2:
+            raise ValueError(f"`sample` must be at least 2. Received: sample={self.sample!r}")
+
+    def ends(self, values: tf.Tensor, nonnegative: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """The two percentiles of a batch, the nearest value that occurs."""
+        flat = tf.reshape(values, [-1])
+        count = tf.minimum(tf.size(flat), self.sample)
+        # Multiples of a prime visit all positions and channels evenly, which an even stride would not.
+        places = tf.range(count, dtype=tf.int64) * _PRIME % tf.size(flat, out_type=tf.int64)
+        ordered = tf.sort(tf.gather(flat, places))
+        last = tf.cast(tf.size(ordered) - 1, tf.float32)
+        upper = tf.gather(ordered, tf.cast(tf.round(last * self.percentile / 100.0), tf.int32))
+        lower = tf.gather(ordered, tf.cast(tf.round(last * (1.0 - self.percentile / 100.0)), tf.int32))
+        return (tf.zeros_like(lower) if nonnegative else lower), upper
+
+
+@flavor.register
+@dataclass(frozen=True)
+class LearnedStep(_Saved):
+    """The step of the grid is a trained variable (LSQ); the first batch decides where it starts.
+
+        s0 = 2 mean|x| / sqrt(Q),   Q: the grid's last code
+
+    Source: Esser et al. 2020, arXiv:1902.08153, section 2.1.
+    """
+
+
+Ranges = MovingAverage | Percentile | LearnedStep
+NAMED: dict[str, Ranges] = {"ema": MovingAverage(), "percentile": Percentile(), "lsq": LearnedStep()}
+
+
+def resolve(ranges: str | Ranges) -> Ranges:
+    """The object that a name stands for.
+
+    Raises:
+        ValueError: an unknown name or type.
+    """
+    if isinstance(ranges, MovingAverage | Percentile | LearnedStep):
+        return ranges
+    if ranges not in NAMED:
+        raise ValueError(
+            f"`ranges` must be one of {sorted(NAMED)} or a MovingAverage, Percentile or LearnedStep. Received: {ranges!r}"
+        )
+    return NAMED[ranges]
