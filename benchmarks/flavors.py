@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 FLAVORS = {"keras3": "0", "tf_keras": "1"}
-ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "PYTHONWARNINGS": "ignore"}
 
 
 def environment(flavor: str, **more: str) -> dict[str, str]:

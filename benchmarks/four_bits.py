@@ -74,7 +74,7 @@ def main() -> None:
             first, second = (np.asarray(tflite_export.Runner(f, kernels).integers(some)) for f in files.values())
             places[kernels] = bool((first == second).all())
         (port,) = tflite_export.Runner(files["packed"]).inputs.values()
-        integers = port.quantization.integers(some, np.dtype("int8"))
+        integers = port.grid.integers(some, np.dtype("int8"))
         first, second = (tflm(content, integers) for content in files.values())
         places["TFLM"] = bool((first == second).all())
         equal[name] = places

@@ -73,7 +73,8 @@ def main() -> None:
     ours = rows[0]
     print(
         f"bar 3, {current()}: accuracy of the file {100 * (ours['file'] - ours['keras']):+.2f} points of Keras' "
-        f"(allowed 0.20); argmax agreement {ours['agreement']:.2%} (floor XNNPACK/builtin {ours['floor builtin']:.2%}); "
+        f"(allowed 0.20); argmax agreement {ours['agreement']:.2%} "
+        f"(floor XNNPACK/builtin {ours['floor builtin']:.2%}); "
         f"over the first {options.reference}: {ours['agreement, first']:.2%} "
         f"(floor XNNPACK/reference {ours['floor reference']:.2%})"
     )

@@ -1,4 +1,4 @@
-"""What quantization costs a training step: float, quantized and (tf_keras) tfmot's by turns, medians and their ratio."""
+"""What quantization costs a training step: float, ours and (tf_keras) tfmot's by turns, medians and their ratio."""
 
 import argparse
 import time
