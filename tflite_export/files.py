@@ -21,12 +21,17 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> Path:
     Raises:
         ExportError: the target cannot be written; nothing is left behind and an existing file is unchanged.
     """
-    target = Path(path)
+    asked = Path(path)
+    target = asked.resolve()  # a link stays a link to the file that is replaced
     if target.is_dir():
-        raise ExportError(f"`path` must name a file, but it is a folder. Received: path={str(target)!r}")
-    # A rename would silently replace a file that its owner made read-only: what cannot be opened is not replaced.
-    if target.exists() and not os.access(target, os.W_OK):
-        raise ExportError(f"Cannot write {str(target)!r}: the file is read-only. Nothing was written.")
+        raise ExportError(f"`path` must name a file, but it is a folder. Received: path={str(asked)!r}")
+    if target.exists() and not target.is_file():
+        raise ExportError(f"`path` must name a file, but it is no ordinary file. Received: path={str(asked)!r}")
+    # A rename would silently replace a file that its owner made read-only, and root may write everywhere: what is
+    # marked read-only for everyone is left alone.
+    for place, what in ((target, "file"), (target.parent, "folder")):
+        if place.exists() and not place.stat().st_mode & 0o222:
+            raise ExportError(f"Cannot write {str(asked)!r}: the {what} is read-only. Nothing was written.")
     beside = ""
     try:
         handle, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -42,9 +47,9 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> Path:
                 os.unlink(beside)
         if isinstance(error, OSError):
             reason = error.strerror or type(error).__name__
-            raise ExportError(f"Cannot write {str(target)!r}: {reason}. Nothing was written.") from error
+            raise ExportError(f"Cannot write {str(asked)!r}: {reason}. Nothing was written.") from error
         raise
-    return target
+    return asked
 
 
 def _umask() -> int:

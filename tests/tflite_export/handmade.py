@@ -45,7 +45,8 @@ def file_of(tensors: Sequence[SimpleNamespace], operators: Sequence[SimpleNamesp
             code = schema.OperatorCodeT(builtinCode=number, deprecatedBuiltinCode=min(number, 127))
         code.version = 1
         model.operatorCodes.append(code)
-        made = schema.OperatorT(opcodeIndex=len(model.operatorCodes) - 1, inputs=list(o.inputs), outputs=list(o.outputs))
+        code_index = len(model.operatorCodes) - 1
+        made = schema.OperatorT(opcodeIndex=code_index, inputs=list(o.inputs), outputs=list(o.outputs))
         if o.options is not None:
             made.builtinOptions = o.options
             made.builtinOptionsType = getattr(schema.BuiltinOptions, type(o.options).__name__[:-1])
@@ -79,9 +80,9 @@ def dense() -> bytes:
 
 
 def integer_dense() -> bytes:
-    """The integers q_y = round(0.5 * 0.25 / 1 * (q_x - 1) q_w) - 3 with q_w = [[4, 8], [0, -4]]: y = x W^T, W = q_w / 4.
+    """y = x W^T in integers: q_y = round(0.5 * 0.25 / 1 * (q_x - 1) q_w^T) - 3.
 
-    x = 0.5 (q_x - 1) [1, 2], y = 1 (q_y + 3) [1, 2].
+    x = 0.5 (q_x - 1) [1, 2], W = 0.25 q_w with q_w = [[4, 8], [0, -4]], y = 1 (q_y + 3) [1, 2].
     """
     weights = np.int8([[4, 8], [0, -4]])
     tensors = [tensor((1, 2), "INT8", scale=0.5, zero=1, name="x"),
