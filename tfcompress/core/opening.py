@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -154,7 +155,7 @@ class Pass:
             fixed = self.closed.training.get(id(layer))
             if fixed is not None and flavor.HONORS_TRAINING:
                 kwargs["training"] = fixed
-            elif fixed is not None:
+            elif fixed is not None and (isinstance(layer, Opaque) or _reacts(layer, args, kwargs)):
                 layer = self._with_training(layer, fixed)
         layer, args, kwargs = saveable(layer, args, kwargs)
         self._record(layer)
@@ -331,6 +332,22 @@ def _refuse_loss(*_: Any, **__: Any) -> None:
     raise CannotOpen("adds a loss in its call")
 
 
+def _reacts(layer: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether a layer computes something else in training than in inference."""
+    tensors = symbolic((args, kwargs))
+    specs = [tf.TensorSpec(tuple(t.shape), tf.as_dtype(t.dtype)) for t in tensors]
+
+    def operations(training: bool) -> list[str]:
+        def compute(*values: Any) -> Any:
+            at = {id(t): v for t, v in zip(tensors, values)}
+            given, named = flavor.map_structure(lambda v: at.get(id(v), v), (args, kwargs))
+            return layer.call(*given, **named, training=training)
+
+        return [operation.type for operation in tf.function(compute).get_concrete_function(*specs).graph.get_operations()]
+
+    return operations(True) != operations(False)
+
+
 def _training_by_name(layer: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
     """The same arguments, with everything from a positional `training` on given by keyword."""
     if len(args) < 2 or not flavor.accepts_training(layer):
@@ -357,5 +374,5 @@ def _reason(error: Exception) -> str:
     """One line that says why a composite was not opened."""
     if isinstance(error, CannotOpen):
         return str(error)
-    text = " ".join(str(error).split())
+    text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
     return f"its call cannot be recorded: {type(error).__name__}: {text[:200]}"
