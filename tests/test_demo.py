@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tfcompress.cli import main
 from tfcompress.demo import data as images
-from tfcompress.demo.plot import _apart
+from tfcompress.demo.plot import plot
 from tfcompress.demo.results import Result, table, write
 
 RNG = np.random.default_rng(5)
@@ -119,10 +119,13 @@ def test_the_table_compares_with_its_first_row():
     assert console.export_text().count("0.25x") == 2
 
 
-def test_names_of_equal_points_stand_apart():
-    places = _apart([90.0, 90.0, 90.0, 89.9], gap=1.0, low=86.0, high=94.0)
-    distances = np.diff(sorted(places))
-    assert (distances > 0.95).all() and places[3] == min(places)
+def test_the_plot_is_a_picture_of_that_size(tmp_path):
+    rows = [Result(name, "f", 0.9, 0.9, 1.0, 1000, 1.0) for name in ("float32", "float16", "INT8", "trained")]
+    plot(rows, tmp_path / "plot.png", "equal")
+    content = (tmp_path / "plot.png").read_bytes()
+    # A PNG's header holds width and height at bytes 16-23: 8 x 4.2 inches at 150 dots.
+    assert content.startswith(b"\x89PNG") and int.from_bytes(content[16:20], "big") == 1200
+    assert int.from_bytes(content[20:24], "big") == 630
 
 
 @pytest.mark.slow

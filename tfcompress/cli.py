@@ -6,6 +6,7 @@ TensorFlow is imported by the command that needs it, so that `--help` answers at
 import argparse
 import importlib
 import importlib.metadata
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -94,6 +95,8 @@ def _demo(options: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _native_log_dropped():
         importlib.import_module("tfcompress.core.flavor")
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     from tfcompress.demo.run import run
 
     run(data=options.data, out=options.out, epochs=options.epochs, console=Console())

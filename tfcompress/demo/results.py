@@ -38,11 +38,9 @@ def table(results: Sequence[Result], images: int) -> Table:
         results: at least one.
         images: how many test images the accuracies are over.
     """
-    rows = Table(
-        caption=f"accuracy and agreement over {images:,} test images; latency: median, one thread, this machine"
-    )
-    rows.add_column("model")
-    for heading in ("Keras", "file", "agreement", "bytes", "", "latency", ""):
+    rows = Table(caption=f"over {images:,} test images; latency: median, one thread, this machine")
+    rows.add_column("model", no_wrap=True)
+    for heading in ("Keras", "file", "agree", "bytes", "latency"):
         rows.add_column(heading, justify="right", no_wrap=True)
     first = results[0]
     for result in results:
@@ -51,10 +49,8 @@ def table(results: Sequence[Result], images: int) -> Table:
             f"{result.keras_accuracy:.2%}",
             f"{result.file_accuracy:.2%}",
             f"{result.agreement:.2%}",
-            f"{result.bytes:,}",
-            f"{result.bytes / first.bytes:.2f}x",
-            f"{result.milliseconds:.3f} ms",
-            f"{result.milliseconds / first.milliseconds:.2f}x",
+            f"{result.bytes:,} {result.bytes / first.bytes:.2f}x",
+            f"{result.milliseconds:.3f} ms {result.milliseconds / first.milliseconds:.2f}x",
         )
     return rows
 

@@ -101,8 +101,8 @@ def _variants(
     for name, file, source, precision in (
         ("float32", "float32.tflite", model, "float32"),
         ("float16", "float16.tflite", model, "float16"),
-        ("INT8, calibrated", "ptq.tflite", calibrated, "int8"),
-        ("INT8, trained", "qat.tflite", trained, "int8"),
+        ("INT8 calibrated", "ptq.tflite", calibrated, "int8"),
+        ("INT8 trained", "qat.tflite", trained, "int8"),
     ):
         variants.append(_Variant(name, file, source, tflite_export.export(source, precision)))
         advance()
@@ -117,7 +117,9 @@ def _measure(
     for variant in variants:
         variant.exported.save(out / variant.file)
         in_keras = variant.model.predict(source.x_test, batch_size=250, verbose=0).argmax(-1)
-        decisions.append((in_keras, np.asarray(tflite_export.Runner(variant.exported)(source.x_test)).argmax(-1)))
+        decisions.append(
+            (in_keras, np.asarray(tflite_export.Runner(variant.exported, process=True)(source.x_test)).argmax(-1))
+        )
         advance()
     advance = stage("time", 1)
     times = latency.measure([out / variant.file for variant in variants])
