@@ -68,7 +68,7 @@ def export(
     """
     begin = time.perf_counter()
     spec = ExportSpec(precision, inputs, outputs, batch_size, allow_float, range_method, int4, signature)
-    source = source_of(model, batch_size, shapes)
+    source = source_of(model, spec, shapes)
     rows = [ReportRow(layer, "form", form) for layer, form in source.forms]
     notes: list[str] = []
     draft = Draft(convert.float_file(source.function, "float32" if spec.is_integer else precision))

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tflite_export import convert
+from tflite_export import convert, wide
 from tflite_export.draft import Draft, layer_of
 from tflite_export.exported import ReportRow
 from tflite_export.integer_forms import lower, respell
-from tflite_export.learned import around_zero, heal, input_ranges, learned, symmetric, unranged
+from tflite_export.learned import ahead, behind_parts, fixed, heal, learned, pin, unranged, without_pairs
 from tflite_export.masks import finite
 from tflite_export.measure import ranges, runs
 from tflite_export.plant import pack, plant
-from tflite_export.recurrent import FUSED, state_ranges
+from tflite_export.recurrent import FUSED, settle, state_ranges
 from tflite_export.source import Source
 from tflite_export.spec import ExportSpec
 
@@ -40,7 +40,7 @@ def quantize(
     """
     heal(draft)
     notes: list[str] = []
-    if samples is None and unranged(draft):
+    if samples is None and (unranged(draft) or any(draft.kind(op) == FUSED for op in draft.operators)):
         samples = _generated(draft, spec.batch_size)
         notes.append(
             f"ranges of {len(unranged(draft))} inner tensors measured on generated samples; pass calibration="
@@ -54,6 +54,8 @@ def quantize(
     make = convert.quantized_in_child if len(draft.model.subgraphs) > 1 else convert.quantized
     result = Draft(make(draft.content(), spec.precision))
     lower(result)
+    settle(result)
+    wide.settle(result)
     if spec.int4 == "packed":
         notes += [f"4-bit kernel of {layer!r} stays one integer to a byte: TFLM runs it so only" for layer in pack(result)]
     return result, rows + made, notes
@@ -61,24 +63,30 @@ def quantize(
 
 def _write_ranges(draft: Draft, samples: Samples, lows: dict[int, float], spec: ExportSpec) -> list[ReportRow]:
     """Writes the range of every tensor that lacks one."""
-    wide = spec.precision == "int16x8"
-    taught = symmetric(draft) if wide else {}
-    known = taught or learned(draft)
-    names = [draft.name(index) for index in known]
-    rows = [ReportRow(layer_of(name), "range", "learned") for name in names]
+    bits = 16 if spec.precision == "int16x8" else 8
+    taught = without_pairs(draft) if bits == 16 else {}
+    known = taught or {**ahead(draft), **learned(draft)}
     tensors = [index for index in unranged(draft) if index not in taught]
-    measured = ranges(draft, samples, tensors, spec.range_method, 16 if wide else 8) if tensors else {}
-    for index, (low, high) in measured.items():
-        measured[index] = around_zero(low, high) if wide else (max(low, lows.get(index, -np.inf)), high)
-        rows.append(ReportRow(layer_of(draft.name(index)), "range", "measured"))
-    for index, pair in {**measured, **taught}.items():
-        draft.set_range(index, *pair)
+    measured = ranges(draft, samples, tensors, spec.range_method, bits) if tensors else {}
+    measured = {index: (max(low, lows.get(index, -np.inf)), high) for index, (low, high) in measured.items()}
+    parts = behind_parts(draft)
+    _write_states(draft, samples, {**known, **measured})
+    for index, pair in {**measured, **taught, **(fixed(draft) if bits == 16 else {})}.items():
+        if bits == 16 or index in parts:
+            pin(draft, index, *pair, bits)
+        else:
+            draft.set_range(index, *pair)
+    rows = [(layer_of(draft.name(i)), how) for pairs, how in ((known, "learned"), (measured, "measured")) for i in pairs]
+    return [ReportRow(layer, "range", how) for layer, how in dict.fromkeys(rows)]
+
+
+def _write_states(draft: Draft, samples: Samples, known: dict[int, tuple[float, float]]) -> None:
+    """Writes the ranges of the states of fused LSTMs."""
     fused = [op for op in draft.operators if draft.kind(op) == FUSED]
     if fused:
         seen = [[v.copy() for v in values] for values in runs(draft, samples, [op.inputs[0] for op in fused])]
         for op, sequences in zip(fused, zip(*seen, strict=True), strict=True):
-            state_ranges(draft, op, sequences, {**known, **measured}[op.outputs[0]])
-    return rows
+            state_ranges(draft, op, sequences, known[op.outputs[0]])
 
 
 def _generated(draft: Draft, batch_size: int) -> Samples:
@@ -87,7 +95,7 @@ def _generated(draft: Draft, batch_size: int) -> Samples:
     Raises:
         ValueError: an input has no learned range, so nothing is known about it.
     """
-    known = input_ranges(draft)
+    known = ahead(draft)
     if any(index not in known for index in draft.inputs):
         layers = list(dict.fromkeys(layer_of(draft.name(index)) for index in unranged(draft)))
         shown = ", ".join(map(repr, layers[:8])) + (f" and {len(layers) - 8} more" if len(layers) > 8 else "")

@@ -1,10 +1,12 @@
 """Ranges that a model has learned: QUANTIZE and DEQUANTIZE pairs in a float file, and the tensors that lack a range."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tfcompress.core.grid import fixed_points
 from tflite_export.draft import Draft
 
 # Their one float result has the grid of their one float input: it needs no range of its own.
@@ -13,7 +15,9 @@ SAME_GRID = frozenset(
     "EXPAND_DIMS BROADCAST_TO TILE SPACE_TO_DEPTH DEPTH_TO_SPACE BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND REVERSE_V2 UNPACK "
     "RESIZE_NEAREST_NEIGHBOR RESIZE_BILINEAR REDUCE_MAX REDUCE_MIN ARG_MAX ARG_MIN TOPK_V2 CUMSUM".split()
 )
-# Their result has a range of its own, whatever the values.
+# Their result holds every value of their input and no other: a range that is learned behind them is the input's too.
+_RESHAPING = frozenset("RESHAPE TRANSPOSE SQUEEZE EXPAND_DIMS REVERSE_V2 SPACE_TO_DEPTH DEPTH_TO_SPACE".split())
+# Their result has a range of its own, whatever the values; in 16 bits its scale is 1 / 32768.
 FIXED = frozenset("SOFTMAX LOGISTIC TANH LOG_SOFTMAX L2_NORMALIZATION".split())
 
 
@@ -46,40 +50,43 @@ def learned(draft: Draft) -> dict[int, tuple[float, float]]:
     return found
 
 
-def input_ranges(draft: Draft) -> dict[int, tuple[float, float]]:
-    """Inputs of the file whose range the model has fixed -> that range."""
-    found = {}
-    for op in draft.operators:
-        if draft.kind(op) == "QUANTIZE" and op.inputs[0] in draft.inputs:
-            found[op.inputs[0]] = _ends(draft, op.outputs[0])
-    return found
+def ahead(draft: Draft) -> dict[int, tuple[float, float]]:
+    """Float tensors that are read by QUANTIZE alone, at once or behind operations that only reorder -> that range."""
+    users, found = draft.users(), {}
+    found.update((op.outputs[0], _ends(draft, op.outputs[0])) for op in draft.operators if draft.kind(op) == "QUANTIZE")
+    for index in [*reversed([o for op in draft.operators for o in op.outputs]), *draft.inputs]:
+        readers = users.get(index, [])
+        known = [_known(draft, op, found) for op in readers]
+        if readers and draft.is_float(index) and index not in draft.outputs and all(pair is not None for pair in known):
+            found[index] = known[0]
+    return {index: pair for index, pair in found.items() if draft.is_float(index)}
+
+
+def _known(draft: Draft, op: Any, found: dict[int, tuple[float, float]]) -> tuple[float, float] | None:
+    """The range that an operation gives to what it reads."""
+    kind = draft.kind(op)
+    return found.get(op.outputs[0]) if kind == "QUANTIZE" or kind in _RESHAPING else None
 
 
 def unranged(draft: Draft) -> list[int]:
     """Float tensors that need a measured range, in the order in which they are computed.
 
-    Left out: results of DEQUANTIZE, tensors that are read by QUANTIZE alone, results that share the grid of what they
-    are made of, and results of operations with a fixed range.
+    Left out: results of DEQUANTIZE, tensors that only go to a QUANTIZE, results that share the grid of what they are made
+    of, and results of operations with a fixed range.
     """
-    users, fixed = draft.users(), set(learned(draft))
-    found = []
-    for index in (*draft.inputs, *_results(draft)):
-        readers = users.get(index, [])
-        only_quantized = bool(readers) and all(draft.kind(op) == "QUANTIZE" for op in readers)
-        if draft.is_float(index) and index not in fixed and not (only_quantized and index not in draft.outputs):
-            found.append(index)
+    done = {*learned(draft), *ahead(draft)}
+    found = [i for i in (*draft.inputs, *_results(draft)) if draft.is_float(i) and i not in done]
     return list(dict.fromkeys(found))
 
 
-def symmetric(draft: Draft, top: int = 32767) -> dict[int, tuple[float, float]]:
-    """Removes the 8-bit pairs; what they said becomes symmetric ranges around zero, for 16-bit activations.
+def without_pairs(draft: Draft) -> dict[int, tuple[float, float]]:
+    """Removes the pairs of QUANTIZE and DEQUANTIZE.
 
     Args:
         draft: changed in place.
-        top: the largest integer of the grid to come.
 
     Returns:
-        For each float tensor that had a pair behind it the ends of a grid with zero point 0: (-(top + 1) s, top s).
+        For each float tensor that had pairs behind it the range that they gave it; the widest, if several did.
     """
     behind: dict[int, int] = {}
     found: dict[int, tuple[float, float]] = {}
@@ -87,28 +94,68 @@ def symmetric(draft: Draft, top: int = 32767) -> dict[int, tuple[float, float]]:
     for op in draft.operators:
         op.inputs = [behind.get(i, i) for i in op.inputs]
         if draft.kind(op) == "QUANTIZE":
-            low, high = _ends(draft, op.outputs[0])
-            source = op.inputs[0]
-            bound = max(-low, high, found.get(source, (0.0, 0.0))[1])
-            found[source] = (-bound, bound)
+            source, (low, high) = op.inputs[0], _ends(draft, op.outputs[0])
+            before = found.get(source, (0.0, 0.0))
+            found[source] = min(low, before[0]), max(high, before[1])
             behind[op.outputs[0]] = source
-        elif draft.kind(op) == "DEQUANTIZE" and not draft.is_constant(op.inputs[0]) and op.inputs[0] in behind.values():
+        elif draft.kind(op) == "DEQUANTIZE" and op.inputs[0] in found:
             behind[op.outputs[0]] = op.inputs[0]
         else:
             kept.append(op)
     draft.graph.operators = kept
     draft.graph.outputs = [behind.get(i, i) for i in draft.outputs]
-    return {index: around_zero(*pair, top) for index, pair in found.items()}
+    return found
 
 
-def around_zero(low: float, high: float, top: int = 32767) -> tuple[float, float]:
-    """The ends of the narrowest grid with zero point 0 that holds a range.
+def fixed(draft: Draft) -> dict[int, tuple[float, float]]:
+    """Results of operations whose 16-bit grid is fixed -> the range of that grid."""
+    made = [op.outputs[0] for op in draft.operators if draft.kind(op) in FIXED]
+    return {index: (-32767 / 32768, 32767 / 32768) for index in made if draft.is_float(index)}
 
-    >>> around_zero(-1.0, 3.0, top=3)
-    (-4.0, 3.0)
+
+def grid_of(low: float, high: float, bits: int) -> tuple[float, int]:
+    """Scale and zero point of a range: 16 bits have the zero point 0, 8 bits the one that fits the range.
+
+    >>> grid_of(0.0, 255.0, 8), grid_of(-1.0, 32767.0, 16)
+    ((1.0, -128), (1.0, 0))
     """
-    bound = max(-low, high, 1e-9)
-    return -bound * (top + 1) / top, bound
+    return fixed_points(low, high, bits, symmetric=bits == 16)
+
+
+def pin(draft: Draft, index: int, low: float, high: float, bits: int) -> None:
+    """Puts a QUANTIZE and a DEQUANTIZE behind a tensor: its grid is this one, whatever the quantizer finds elsewhere.
+
+    A written range is not enough in two cases. In 16 bits its zero point becomes 0 or -1 by the last bit of a rounding,
+    and the kernels refuse -1. And a range that is learned behind a slice would become that of the whole.
+
+    Args:
+        draft: changed in place.
+        index: a float tensor.
+        low, high: the range that the grid holds.
+        bits: 8 or 16.
+    """
+    scale, zero = grid_of(low, high, bits)
+    quantization = schema.QuantizationParametersT(scale=np.float32([scale]), zeroPoint=np.array([zero]))
+    shape, name = draft.tensors[index].shape, draft.name(index)
+    stored = draft.add_tensor(shape, f"INT{bits}", f"{name}_int{bits}", quantization=quantization)
+    real = draft.add_tensor(shape, "FLOAT32", name + "_real")
+    makers = [place for place, op in enumerate(draft.operators) if index in op.outputs]
+    if index in draft.outputs:  # the pair stands before the name that the user knows
+        for op in draft.operators:
+            op.outputs = [real if i == index else i for i in op.outputs]
+        index, real = real, index
+    else:
+        draft.replace_uses(index, real)
+    at = makers[0] + 1 if makers else 0
+    draft.insert(at, "QUANTIZE", [index], [stored], schema.QuantizeOptionsT(), version=2)
+    draft.insert(at + 1, "DEQUANTIZE", [stored], [real], schema.DequantizeOptionsT(), version=3)
+
+
+def behind_parts(draft: Draft) -> set[int]:
+    """Tensors of which a part (a slice, looked up rows) has a learned range."""
+    known = {*ahead(draft), *learned(draft)}
+    parts = SAME_GRID - _RESHAPING
+    return {op.inputs[0] for op in draft.operators if draft.kind(op) in parts and known.intersection(op.outputs)}
 
 
 def _results(draft: Draft) -> Iterable[int]:

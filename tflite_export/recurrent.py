@@ -11,6 +11,7 @@ from tflite_export.draft import Draft
 BLOCK, FUSED = "BlockLSTMV2", "UNIDIRECTIONAL_SEQUENCE_LSTM"
 # Places of the fused operation's inputs: four kernels, four recurrent kernels, four biases (gates i, f, c, o), two states.
 KERNELS, BIASES, HIDDEN, CELL = range(1, 9), range(12, 16), 18, 19
+_CELL_BOUNDS = 0.9, 63.0
 _GATES = ("input", "forget", "cell", "output")
 
 
@@ -47,8 +48,9 @@ def fuse(draft: Draft) -> None:
 def state_ranges(draft: Draft, op: Any, sequences: Sequence[np.ndarray], output: tuple[float, float]) -> None:
     """Writes the ranges that the integer kernel needs beside those of its input and output.
 
-    The output state shares the output's range. The cell state's range is not symmetric here; the converter rounds its
-    scale to a power of two.
+    The output state shares the output's range. The converter rounds the cell state's scale up to a power of two, and the
+    kernel's tanh knows those from 2**-15 to 2**-9 only (outside it returns nonsense without an error): the bound of the
+    cell state stays within.
 
     Args:
         draft: the float file, changed in place.
@@ -58,7 +60,8 @@ def state_ranges(draft: Draft, op: Any, sequences: Sequence[np.ndarray], output:
     """
     gates, cells = _states(draft, op, np.concatenate(sequences, axis=1).astype(np.float64))
     draft.set_range(op.inputs[HIDDEN], *output)
-    draft.set_range(op.inputs[CELL], min(float(cells.min()), 0.0), max(float(cells.max()), 0.0))
+    bound = float(np.clip(np.abs(cells).max(), *_CELL_BOUNDS))
+    draft.set_range(op.inputs[CELL], -bound, bound)
     shape, name = draft.tensors[op.inputs[HIDDEN]].shape, draft.name(op.outputs[0])
     op.intermediates = []
     for gate, values in zip(_GATES, gates, strict=True):
@@ -66,6 +69,14 @@ def state_ranges(draft: Draft, op: Any, sequences: Sequence[np.ndarray], output:
         draft.set_range(op.intermediates[-1], float(values.min()), float(values.max()))
     op.intermediates.append(draft.add_tensor(shape, "FLOAT32", f"{name}/hidden_intermediate"))
     draft.set_range(op.intermediates[-1], *output)
+
+
+def settle(draft: Draft) -> None:
+    """Gives the output state of every integer LSTM exactly the grid of its output: the kernel copies one to the other."""
+    for op in draft.operators:
+        if draft.kind(op) == FUSED and draft.type(op.inputs[HIDDEN]) == draft.type(op.outputs[0]) == "INT8":
+            for index in (op.inputs[HIDDEN], op.intermediates[-1]):
+                draft.tensors[index].quantization = draft.tensors[op.outputs[0]].quantization
 
 
 def _states(draft: Draft, op: Any, x: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:

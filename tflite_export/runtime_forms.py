@@ -29,11 +29,12 @@ def needs_forms(model: Any, inner: bool = False) -> bool:
     return any(_form_of(layer) for layer in flavor.sublayers(model, recursive=True) if id(layer) not in top)
 
 
-def runtime_forms(model: Any) -> tuple[Any, list[tuple[str, str]]]:
+def runtime_forms(model: Any, fused: bool = True) -> tuple[Any, list[tuple[str, str]]]:
     """A Functional model whose layers have the runtime's forms.
 
     Args:
         model: a Functional model, not changed. The result shares its other layers.
+        fused: whether the runtime has the fused LSTM in the precision to come.
 
     Returns:
         (a model that computes the same, (layer, form) for each layer that has another form).
@@ -47,7 +48,7 @@ def runtime_forms(model: Any) -> tuple[Any, list[tuple[str, str]]]:
         form = _form_of(old.operation)
         if form is None:
             return again(old, args, kwargs)
-        layer = form(old)
+        layer = form(old, fused)
         forms.append((old.name, layer.form))
         return layer(*args, **kwargs)
 
@@ -55,20 +56,20 @@ def runtime_forms(model: Any) -> tuple[Any, list[tuple[str, str]]]:
 
 
 def _form_of(operation: Any) -> Any:
-    """What makes the form of an operation: old call -> layer. None: it stays as it is."""
+    """What makes the form of an operation: (old call, fused) -> layer. None: it stays as it is."""
     if isinstance(operation, (_layers.RNN, _layers.Bidirectional)):
         return _recurrent
     if isinstance(operation, _layers.Conv3D) and not isinstance(operation, _layers.Conv3DTranspose):
-        return lambda old: DepthSlices(old.operation)
+        return lambda old, fused: DepthSlices(old.operation)
     return None
 
 
-def _recurrent(old: Call) -> Any:
+def _recurrent(old: Call, fused: bool) -> Any:
     _check_steps(old)
     single = len(old.inputs) == 1 and not any(flavor.mask_of(tensor) is not None for tensor in old.inputs)
     layer = old.operation
     parts = [layer.forward_layer, layer.backward_layer] if isinstance(layer, _layers.Bidirectional) else [layer]
-    if single and all(map(_fusible, parts)) and not any(part.return_state for part in parts):
+    if fused and single and all(map(_fusible, parts)) and not any(part.return_state for part in parts):
         return Fused(layer, parts)
     return Unrolled(layer, parts)
 

@@ -16,6 +16,7 @@ from tflite_export.calibration import Input
 from tflite_export.convert import frozen
 from tflite_export.draft import SCOPE_END
 from tflite_export.runtime_forms import needs_forms, runtime_forms
+from tflite_export.spec import ExportSpec
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class Source:
     forms: list[tuple[str, str]]
 
 
-def source_of(model: Any, batch_size: int, shapes: Mapping[str, Sequence[int]] | None = None) -> Source:
+def source_of(model: Any, spec: ExportSpec, shapes: Mapping[str, Sequence[int]] | None = None) -> Source:
     """Prepares a Keras model for the converter; the model is not changed.
 
     Args:
         model: a built Keras model of this flavor, also a quantized one.
-        batch_size: rows of every input and output.
+        spec: batch size and precision of the file.
         shapes: shape (without batch) of inputs that the model leaves open, by name.
 
     Raises:
@@ -59,7 +60,7 @@ def source_of(model: Any, batch_size: int, shapes: Mapping[str, Sequence[int]] |
     graph = bake(graph, inference=True)
     forms: list[tuple[str, str]] = []
     if needs_forms(graph):
-        graph, forms = runtime_forms(graph)
+        graph, forms = runtime_forms(graph, fused=spec.precision != "int16x8")
     structure = flavor.graph_inputs(graph)
     symbols = flavor.flatten(structure)
     inputs = [_input(symbol, shapes or {}) for symbol in symbols]
@@ -69,10 +70,10 @@ def source_of(model: Any, batch_size: int, shapes: Mapping[str, Sequence[int]] |
         values = run(steps, {id(s): t for s, t in zip(symbols, tensors, strict=True)}, _scoped)
         return [tf.identity(values[id(symbol)]) for symbol in flavor.flatten(flavor.graph_outputs(graph))]
 
-    specs = [
-        tf.TensorSpec((batch_size, *spec.shape), spec.dtype, name=f"input_{i}") for i, spec in enumerate(inputs)
+    arguments = [
+        tf.TensorSpec((spec.batch_size, *one.shape), one.dtype, name=f"input_{i}") for i, one in enumerate(inputs)
     ]
-    return Source(frozen(call, specs), inputs, output_names(graph), weights, forms)
+    return Source(frozen(call, arguments), inputs, output_names(graph), weights, forms)
 
 
 def _scoped(step: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -103,8 +104,7 @@ def output_names(graph: Any) -> list[str]:
     """
     labels = []
     for path, symbol in _paths(flavor.graph_outputs(graph)):
-        made = flavor.producer(symbol)
-        labels.append("/".join(path) if path else made[0].name if made else flavor.input_name(symbol))
+        labels.append("/".join(path) if path else _maker_name(symbol))
     names: list[str] = []
     for label in labels:
         number, name = 0, label
@@ -113,6 +113,15 @@ def output_names(graph: Any) -> list[str]:
             name = f"{label}_{number}"
         names.append(name)
     return names
+
+
+def _maker_name(symbol: Any) -> str:
+    """The layer that makes a tensor; a layer that only learns a range is passed by, its input's maker counts."""
+    made = flavor.producer(symbol)
+    while made is not None and hasattr(made[0], "for_inference"):
+        symbol = flavor.flatten(flavor.node_arguments(made[2]))[0]
+        made = flavor.producer(symbol)
+    return made[0].name if made else flavor.input_name(symbol)
 
 
 def _paths(structure: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
