@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
+from tfcompress.core.fingerprint import is_batch
 from tfcompress.core.flavor import keras
 from tfcompress.core.opaque import Expand
-from tfcompress.core.opening import is_batch
 from tfcompress.core.replay import Call, run
 
 _PRIMES = (997, 1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069, 1087, 1091, 1093)

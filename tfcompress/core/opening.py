@@ -12,16 +12,13 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.attributes import exchanged
+from tfcompress.core.fingerprint import CannotOpen, Fingerprint, is_batch, symbolic
 from tfcompress.core.flavor import keras
-from tfcompress.core.opaque import Einsum, Opaque, Weight, saveable
+from tfcompress.core.opaque import Opaque, Weight, saveable
 from tfcompress.core.replay import Call, calls, run
 
 _ORIGINAL_CALL = keras.layers.Layer.__call__
 _ONE_AT_A_TIME = threading.RLock()
-
-
-class CannotOpen(Exception):
-    """A composite whose call would be recorded wrongly; the message is the reason."""
 
 
 def is_composite(layer: Any) -> bool:
@@ -34,11 +31,6 @@ def is_composite(layer: Any) -> bool:
     return bool(flavor.sublayers(layer))
 
 
-def symbolic(structure: Any) -> list:
-    """The symbolic tensors in a structure."""
-    return [t for t in flavor.flatten(structure) if flavor.is_symbolic(t)]
-
-
 class Closed:
     """What stays shut, learned from pass to pass, and the helper layers, which are the same in every pass."""
 
@@ -46,6 +38,7 @@ class Closed:
         self.reasons: dict[int, str] = {}
         self.training: dict[int, bool] = {}
         self._helpers: dict[int, Any] = {}
+        self._constants: dict[tuple, Weight] = {}
         self._names: dict[int, tuple[Any, str]] = {}
 
     def __len__(self) -> int:
@@ -60,6 +53,17 @@ class Closed:
         if id(subject) not in self._helpers:
             self._helpers[id(subject)] = make(), subject
         return self._helpers[id(subject)][0]
+
+
+    def constant(self, owner: Any, value: np.ndarray) -> Weight:
+        """The layer that holds a constant of a composite; the same for the same values."""
+        key = id(owner), value.dtype.name, value.shape, value.tobytes()
+        if key not in self._constants:
+            weight = Weight(value.shape, "constant", False, dtype=value.dtype.name, name="constant")
+            weight.build()
+            weight.weight.assign(value)
+            self._constants[key] = weight
+        return self._constants[key]
 
 
 class Pass:
@@ -82,6 +86,7 @@ class Pass:
         self._nodes: dict[int, Any] = {}
         self._path: tuple[str, ...] = ()
         self._stack: list[Any] = []
+        self._references: list[Any] = []
         self._tape: tf.GradientTape | None = None
         self._inherited: list[Any] = [None]
         self._paused = 0
@@ -91,8 +96,12 @@ class Pass:
         thread, current = threading.get_ident(), self
 
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-            if current._paused or threading.get_ident() != thread or not symbolic((args, kwargs)):
+            if current._paused or threading.get_ident() != thread:
                 return _ORIGINAL_CALL(layer, *args, **kwargs)
+            if not symbolic((args, kwargs)):
+                if not current._stack or not layer.weights:
+                    return _ORIGINAL_CALL(layer, *args, **kwargs)
+                args, kwargs = flavor.map_structure(current._constant, (args, kwargs))
             return current._layer(layer, args, kwargs)
 
         keras.layers.Layer.__call__ = call
@@ -155,8 +164,8 @@ class Pass:
             fixed = self.closed.training.get(id(layer))
             if fixed is not None and flavor.HONORS_TRAINING:
                 kwargs["training"] = fixed
-            elif fixed is not None and (isinstance(layer, Opaque) or _reacts(layer, args, kwargs)):
-                layer = self._with_training(layer, fixed)
+            elif fixed is not None:
+                layer = self._with_training(layer, fixed, args, kwargs)
         layer, args, kwargs = saveable(layer, args, kwargs)
         self._record(layer)
         with self._pause():
@@ -164,12 +173,26 @@ class Pass:
         flavor.settle_masks(layer, args, kwargs, outputs, opened=False)
         return outputs
 
-    def _with_training(self, layer: Any, fixed: bool) -> Opaque:
+    def _with_training(self, layer: Any, fixed: bool, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The layer, in one mode for good if it makes a difference."""
         if isinstance(layer, Opaque):
             layer.training = fixed
             return layer
+        with self._unwatched():
+            if not _reacts(layer, args, kwargs):
+                return layer
         reason = f"is called with training={fixed} whatever the mode"
         return self.closed.helper(layer, lambda: Opaque(layer, reason, training=fixed, name=layer.name))
+
+    def _constant(self, value: Any) -> Any:
+        """A constant that a composite gives to a layer with weights (positions to an embedding), as a node."""
+        if not isinstance(value, (tf.Tensor, np.ndarray)):
+            return value
+        array = np.asarray(value)
+        if array.ndim and is_batch(array.shape[0], self.batch):
+            raise CannotOpen("gives a layer a constant with a row for each sample")
+        with self._unwatched():
+            return self._leaf(self.closed.constant(self._stack[-1], array), (self._references[-1],), {})
 
     def _record(self, operation: Any) -> None:
         self.paths.setdefault(id(operation), (operation, (*self._path, self.closed.name(operation))))
@@ -218,10 +241,11 @@ class Pass:
             raise CannotOpen("has an activity regularizer")
         if flavor.accepts_training(layer) and kwargs.get("training") is None:
             kwargs["training"] = self.training
+        given = symbolic((args, kwargs))
         self._stack.append(layer)
+        self._references.append(given[0])
         self._inherited.append(None)
         try:
-            given = symbolic((args, kwargs))
             cast_args, cast_kwargs = flavor.cast_inputs(layer, args, kwargs)
             with self._unwatched(), _attributes(layer, {**self._weights(layer, given[0]), "add_loss": _refuse_loss}):
                 with tf.GradientTape() as self._tape:
@@ -236,6 +260,7 @@ class Pass:
             return outputs
         finally:
             self._stack.pop()
+            self._references.pop()
             self._inherited.pop()
 
     def _weights(self, layer: Any, reference: Any) -> dict[str, Any]:
@@ -254,7 +279,7 @@ class Pass:
         for tensor in edge:
             numbers.setdefault(id(tensor), len(numbers))
         border = set(numbers)
-        describe = _Description(numbers, self.batch)
+        describe = Fingerprint(numbers, self.batch)
         todo, done = symbolic(outputs)[::-1], []
         events = [describe(symbolic(outputs))]
         while todo:
@@ -271,47 +296,6 @@ class Pass:
         for operation in reversed(done):
             self._record(operation)
         self.events.setdefault(id(layer), []).append(events)
-
-
-class _Description:
-    """Anything that stands in a call, as a value that two passes can be compared by."""
-
-    def __init__(self, numbers: dict[int, int], batch: int | None) -> None:
-        self.numbers, self.batch = numbers, batch
-
-    def __call__(self, value: Any) -> Any:
-        if flavor.is_symbolic(value):
-            return "tensor", self.numbers.setdefault(id(value), len(self.numbers))
-        if flavor.is_variable(value) or hasattr(value, "_variable"):
-            raise CannotOpen(f"uses the weight {flavor.variable_path(value)} as a constant")
-        if isinstance(value, dict):
-            return tuple((str(k), self(v)) for k, v in value.items())
-        if isinstance(value, (list, tuple)):
-            return tuple(map(self, value))
-        if isinstance(value, slice):
-            return "slice", self(value.start), self(value.stop), self(value.step)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return ("batch", value // self.batch) if self.batch and value and value % self.batch == 0 else value
-        if isinstance(value, (np.ndarray, np.generic, tf.Tensor)):
-            array = np.asarray(value)
-            rows = array[: array.shape[0] // self.batch] if array.ndim and is_batch(array.shape[0], self.batch) else array
-            return "array", self(array.shape), str(array.dtype), rows.tobytes()
-        return value if isinstance(value, (str, float, bool, type(None))) else type(value).__name__
-
-    def operation(self, operation: Any) -> Any:
-        """A layer is itself; a plain operation is its class and what it was made with."""
-        if isinstance(operation, Einsum):  # made anew in each pass, as plain operations are
-            return "einsum", operation.equation
-        if not flavor.is_operation(operation):
-            return "layer", id(operation)
-        made_with = {k: v for k, v in vars(operation).items() if not k.startswith("_") and k not in ("name", "call")}
-        return type(operation).__name__, self({k: v for k, v in made_with.items() if not callable(v)}), getattr(
-            operation, "symbol", None)  # fmt: skip
-
-
-def is_batch(size: Any, batch: int | None) -> bool:
-    """Whether a dimension is the batch that is being traced with, or a multiple of it."""
-    return bool(batch) and isinstance(size, int) and size > 0 and size % batch == 0
 
 
 @contextlib.contextmanager
