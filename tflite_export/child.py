@@ -38,9 +38,10 @@ def run_in_child(
         ExportError: the runtime refused the file, failed, or took the process down; the message holds its last words.
     """
     request = {**request, "times": times, "fetch": [int(index) for index in fetch]}
-    arrays = {f"feed_{index}": array for index, array in feeds.items()}
+    arrays: dict[str, Any] = {f"feed_{index}": array for index, array in feeds.items()}
     sent = io.BytesIO()
-    np.savez(sent, content=np.frombuffer(content, np.uint8), request=np.array(json.dumps(request)), **arrays)
+    arrays |= {"content": np.frombuffer(content, np.uint8), "request": np.array(json.dumps(request))}
+    np.savez(sent, **arrays)
     here = str(Path(__file__).resolve().parent.parent)
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
@@ -83,7 +84,7 @@ def main() -> None:
     with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as archive:
         content, request = archive["content"].tobytes(), json.loads(str(archive["request"]))
         feeds = {int(n.removeprefix("feed_")): archive[n] for n in archive.files if n.startswith("feed_")}
-    answer: dict[str, np.ndarray] = {}
+    answer: dict[str, Any] = {}
     try:
         model = read(content)
         signature = model.signature(request["signature"])

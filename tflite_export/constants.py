@@ -68,7 +68,7 @@ def distinct(values: np.ndarray) -> int:
     if values.dtype.itemsize > 2:
         return int(np.unique(values).size)
     if values.dtype.kind == "f":
-        values = values + np.zeros((), values.dtype)  # -0.0 + 0.0 = 0.0
+        values = np.where(values == 0, np.zeros((), values.dtype), values)  # -0.0 is 0.0
     codes = values.view(f"u{values.dtype.itemsize}")
     seen = np.zeros(1 << (8 * values.dtype.itemsize), bool)
     for start in range(0, codes.size, _CHUNK):

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH = 140
+_LONGEST = 400
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[str] = ()) -> Group:
@@ -17,7 +18,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], rig
     Args:
         title: printed above, left-aligned.
         columns: the headings.
-        rows: one sequence of len(columns) values per row; str() of each is printed.
+        rows: one sequence of len(columns) values per row; str() of each is printed, cut after 400 characters.
         right: headings of the columns that are aligned to the right (numbers).
 
     Returns:
@@ -28,7 +29,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], rig
         result.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         # Names of tensors hold brackets, which rich would read as markup: cells are printed as they are.
-        result.add_row(*(Text(str(cell)) for cell in row))
+        result.add_row(*(Text(_cut(str(cell))) for cell in row))
     return Group(Text(title), result)
 
 
@@ -45,6 +46,11 @@ def render(*parts: Any, width: int = WIDTH) -> str:
     console.print(Group(*parts))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.splitlines()).rstrip("\n")
+
+
+def _cut(cell: str) -> str:
+    """A cell of a readable length: a damaged file can hold a name of a megabyte."""
+    return cell if len(cell) <= _LONGEST else cell[: _LONGEST - 3] + "..."
 
 
 def amount(number: float) -> str:

@@ -180,6 +180,11 @@ def test_prints_as_tables_and_as_json(tmp_path):
     assert rows["macs"] == 4 and rows["operations"][0]["kind"] == "FULLY_CONNECTED" and rows["zeros"] == 0.25
 
 
+def test_a_name_of_a_megabyte_is_cut():
+    content = file_of([tensor((1,), name="n" * 1_000_000), tensor((1,))], [op("a" * 1_000_000, (0,), (1,))], (0,), (1,))
+    assert len(describe(content).text(tensors=True)) < 20_000
+
+
 def test_a_constant_that_does_not_fill_its_shape_is_refused(tmp_path):
     path = tmp_path / "short.tflite"
     path.write_bytes(file_of([tensor((3, 3), data=np.float32([1]), name="w")], [], (), ()))

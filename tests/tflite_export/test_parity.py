@@ -116,6 +116,17 @@ def test_the_first_layer_that_departs_is_named(case):
     assert f"First layer that departs: {first}" in str(found)
 
 
+def test_a_float_file_departs_by_its_noise(case):
+    model, data, content, _ = case
+    broken = unpacked(content)
+    _, _, buffer = kernel_of(broken, 1)
+    values = np.frombuffer(buffer.data.tobytes(), "float32")
+    buffer.data = np.frombuffer((-values).tobytes(), "uint8")
+    found = compare(model, packed(broken), data)
+    assert found.first_departure.layer in ("second", "norm")
+    assert found.first_departure.model.rms is None and not found.first_departure.collapsed
+
+
 def test_a_small_shift_departs_too(case):
     model, data, _, content = case
     broken = unpacked(content)
