@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tfcompress.cli import main
 from tfcompress.demo import data as images
-from tfcompress.demo.plot import plot
+from tfcompress.demo.plot import _under, plot
 from tfcompress.demo.results import Result, table, write
 
 RNG = np.random.default_rng(5)
@@ -126,6 +126,13 @@ def test_the_plot_is_a_picture_of_that_size(tmp_path):
     # A PNG's header holds width and height at bytes 16-23: 8 x 4.2 inches at 150 dots.
     assert content.startswith(b"\x89PNG") and int.from_bytes(content[16:20], "big") == 1200
     assert int.from_bytes(content[20:24], "big") == 630
+
+
+def test_a_point_knows_how_many_lie_under_it():
+    places = [(1000, 0.90), (520, 0.90), (300, 0.90), (310, 0.9001), (300, 0.85)]
+    rows = [Result("name", "f", share, share, 1.0, size, 1.0) for size, share in places]
+    # A marker covers 3 % of the width (30 bytes of 1000) and 5 % of the height (0.0025 of 0.05).
+    assert [_under(rows, i) for i in range(5)] == [0, 0, 0, 1, 0]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ _INK, _MUTED = "#1f1f1e", "#6b6a66"
 def plot(results: Sequence[Result], path: Path, title: str) -> None:
     """Draws one point for each file: its size against its accuracy on the runtime.
 
-    Names and numbers stand in a column at the right; of files at one place, each is drawn smaller than the one under
+    Names and numbers stand in a column at the right; a file at the place of an earlier one is drawn smaller, on top of
     it. So files of almost one size or one accuracy stay readable.
 
     Args:
@@ -37,7 +37,7 @@ def plot(results: Sequence[Result], path: Path, title: str) -> None:
             100 * result.file_accuracy,
             linestyle="none",
             marker="o",
-            markersize=16 - 3.5 * (i % len(_SERIES)),
+            markersize=12 - 4 * min(2, _under(results, i)),
             color=_SERIES[i % len(_SERIES)],
             markeredgecolor="white",
             label=f"{result.name}\n{result.file_accuracy:.2%}, {result.bytes / 1000:,.1f} kB",
@@ -58,3 +58,13 @@ def plot(results: Sequence[Result], path: Path, title: str) -> None:
         loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, labelcolor=_INK, labelspacing=1.4, fontsize=9
     )
     figure.savefig(path, format="png")
+
+
+def _under(results: Sequence[Result], index: int) -> int:
+    """How many earlier results a marker at this one's place would cover."""
+    here, largest = results[index], max(result.bytes for result in results)
+    spread = max(0.005, max(r.file_accuracy for r in results) - min(r.file_accuracy for r in results))
+    return sum(
+        abs(other.bytes - here.bytes) < 0.03 * largest and abs(other.file_accuracy - here.file_accuracy) < 0.05 * spread
+        for other in results[:index]
+    )
