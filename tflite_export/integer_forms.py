@@ -17,18 +17,20 @@ Samples = list[list[np.ndarray]]
 Form = Callable[[Draft, Any, Samples | None], None]
 
 
-def respell(draft: Draft, samples: Samples | None) -> None:
+def respell(draft: Draft, samples: Samples | None, bits: int = 8) -> None:
     """Rewrites every operation of a float file that has no integer form but an equivalent that has.
 
     Args:
         draft: changed in place; it computes the same.
         samples: calibration data, which tell how large the integers are that become real numbers; None: there are none.
+        bits: of the activations to come; fewer operations have kernels of 16 bits.
 
     Raises:
         ExportError: an integer tensor becomes real and nothing tells how large it gets.
     """
+    forms = FORMS if bits == 8 else {**FORMS, **FORMS_OF_16_BITS}
     for op in list(draft.operators):
-        form = FORMS.get(draft.kind(op))
+        form = forms.get(draft.kind(op))
         if form is not None and op.outputs and draft.is_float(op.outputs[0]):
             form(draft, op, samples)
 
@@ -77,6 +79,28 @@ def _look_up(draft: Draft, op: Any, low: int, high: int) -> None:
     draft.become(op, "GATHER", [table, source], schema.GatherOptionsT())
 
 
+def _squared_difference(draft: Draft, op: Any, samples: Samples | None) -> None:
+    """(x - y)**2 = d * d, d = x - y"""
+    difference = _inserted(draft, op, "SUB", op.inputs, schema.SubOptionsT())
+    draft.become(op, "MUL", [difference] * 2, schema.MulOptionsT())
+
+
+def _hard_swish(draft: Draft, op: Any, samples: Samples | None) -> None:
+    """x * relu6(x + 3) / 6"""
+    relu6 = schema.ActivationFunctionType.RELU6
+    gate = _inserted(draft, op, "ADD", [op.inputs[0], _scalar(draft, op, 3.0)], schema.AddOptionsT(fusedActivationFunction=relu6))
+    sixth = _inserted(draft, op, "MUL", [gate, _scalar(draft, op, 1 / 6)], schema.MulOptionsT())
+    draft.become(op, "MUL", [op.inputs[0], sixth], schema.MulOptionsT())
+
+
+def _inserted(draft: Draft, op: Any, kind: str, inputs: list[int], options: Any) -> int:
+    """The result, of the shape of `op`'s, of a new operation in front of it."""
+    shape, name = draft.tensors[op.outputs[0]].shape, f"{draft.name(op.outputs[0])}/{kind.lower()}"
+    result = draft.add_tensor(shape, "FLOAT32", name)
+    draft.insert(draft.place(op), kind, inputs, [result], options)
+    return result
+
+
 def _scalar(draft: Draft, op: Any, value: float) -> int:
     return draft.add_constant(np.float32(value), f"{draft.name(op.outputs[0])}/constant")
 
@@ -90,11 +114,11 @@ def lower(draft: Draft) -> None:
         draft: an integer file, changed in place.
     """
     for op in list(draft.operators):
-        if draft.kind(op) not in KERNELS:
+        if draft.kind(op) not in KERNELS or draft.makers().get(op.inputs[0]) is None:
             continue
-        before, behind = draft.makers().get(op.inputs[0]), draft.users().get(op.outputs[0], [])
-        between = before is not None and draft.kind(before) == "DEQUANTIZE" and op.outputs[0] not in draft.outputs
-        if between and len(behind) == 1 and draft.kind(behind[0]) == "QUANTIZE":
+        before, behind = draft.makers()[op.inputs[0]], draft.users().get(op.outputs[0], [])
+        between = draft.kind(before) == "DEQUANTIZE" and draft.type(before.inputs[0]) == "INT8"
+        if between and op.outputs[0] not in draft.outputs and len(behind) == 1 and draft.kind(behind[0]) == "QUANTIZE":
             op.inputs, op.outputs = [before.inputs[0], *op.inputs[1:]], list(behind[0].outputs)
             draft.operators.remove(behind[0])
             if not draft.users().get(before.outputs[0]) and before.outputs[0] not in draft.outputs:
@@ -104,3 +128,4 @@ def lower(draft: Draft) -> None:
 # Operations of one input whose kernels look 8-bit results up in a table.
 KERNELS = frozenset({"ELU"})
 FORMS: dict[str, Form] = {"NEG": _negative, "SQUARE": _square, "CAST": _cast}
+FORMS_OF_16_BITS: dict[str, Form] = {"SQUARED_DIFFERENCE": _squared_difference, "HARD_SWISH": _hard_swish}

@@ -10,7 +10,7 @@ from tflite_export.exported import ReportRow
 from tflite_export.integer_forms import lower, respell
 from tflite_export.learned import ahead, behind_parts, fixed, heal, learned, pin, unranged, without_pairs
 from tflite_export.masks import finite
-from tflite_export.measure import ranges, runs
+from tflite_export.measure import ranges, runs, try_out
 from tflite_export.plant import pack, plant
 from tflite_export.recurrent import FUSED, settle, state_ranges
 from tflite_export.source import Source
@@ -45,10 +45,13 @@ def quantize(
         notes.append(
             f"ranges of {len(unranged(draft))} inner tensors measured on generated samples; pass calibration="
         )
-    respell(draft, samples)
+    bits = 16 if spec.precision == "int16x8" else 8
+    respell(draft, samples, bits)
     lows, said = finite(draft, samples) if samples else ({}, [])
     notes += said
-    rows = _write_ranges(draft, samples or [], lows, spec)
+    rows = _write_ranges(draft, samples or [], lows, spec.range_method, bits)
+    if bits == 16:
+        wide.constants(draft)
     made, lost = plant(draft, source.weights)
     notes += [f"the integers of {weight!r} are in no kernel of the file" for weight in lost]
     make = convert.quantized_in_child if len(draft.model.subgraphs) > 1 else convert.quantized
@@ -58,16 +61,16 @@ def quantize(
     wide.settle(result)
     if spec.int4 == "packed":
         notes += [f"4-bit kernel of {layer!r} stays one integer to a byte: TFLM runs it so only" for layer in pack(result)]
+    try_out(result)
     return result, rows + made, notes
 
 
-def _write_ranges(draft: Draft, samples: Samples, lows: dict[int, float], spec: ExportSpec) -> list[ReportRow]:
+def _write_ranges(draft: Draft, samples: Samples, lows: dict[int, float], method: str, bits: int) -> list[ReportRow]:
     """Writes the range of every tensor that lacks one."""
-    bits = 16 if spec.precision == "int16x8" else 8
     taught = without_pairs(draft) if bits == 16 else {}
     known = taught or {**ahead(draft), **learned(draft)}
     tensors = [index for index in unranged(draft) if index not in taught]
-    measured = ranges(draft, samples, tensors, spec.range_method, bits) if tensors else {}
+    measured = ranges(draft, samples, tensors, method, bits) if tensors else {}
     measured = {index: (max(low, lows.get(index, -np.inf)), high) for index, (low, high) in measured.items()}
     parts = behind_parts(draft)
     _write_states(draft, samples, {**known, **measured})
@@ -84,7 +87,7 @@ def _write_states(draft: Draft, samples: Samples, known: dict[int, tuple[float, 
     """Writes the ranges of the states of fused LSTMs."""
     fused = [op for op in draft.operators if draft.kind(op) == FUSED]
     if fused:
-        seen = [[v.copy() for v in values] for values in runs(draft, samples, [op.inputs[0] for op in fused])]
+        seen = list(runs(draft, samples, [op.inputs[0] for op in fused]))
         for op, sequences in zip(fused, zip(*seen, strict=True), strict=True):
             state_ranges(draft, op, sequences, known[op.outputs[0]])
 

@@ -116,7 +116,7 @@ def _before_pair(draft: Draft, sink: int) -> int:
 
 def _values(draft: Draft, samples: Samples, points: dict[int, int]) -> dict[int, np.ndarray]:
     """sink -> values [samples, ...] at its point."""
-    seen = [[value.copy() for value in values] for values in runs(draft, samples, list(points.values()))]
+    seen = list(runs(draft, samples, list(points.values())))
     return {sink: np.stack(values) for sink, values in zip(points, zip(*seen, strict=True), strict=True)}
 
 

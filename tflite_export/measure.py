@@ -8,6 +8,7 @@ from ai_edge_litert.interpreter import Interpreter
 from tfcompress.core.histogram import Histogram
 from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
+from tflite_export.graph import DTYPES
 
 
 def runs(draft: Draft, samples: Iterable[Sequence[np.ndarray]], tensors: Sequence[int]) -> Iterator[list[np.ndarray]]:
@@ -19,7 +20,7 @@ def runs(draft: Draft, samples: Iterable[Sequence[np.ndarray]], tensors: Sequenc
         tensors: indices of tensors; they must not be constants.
 
     Yields:
-        One list of arrays per sample. They are views of the interpreter's memory: copy what must outlive the step.
+        One list of arrays per sample.
 
     Raises:
         ExportError: the runtime refuses the file.
@@ -28,14 +29,25 @@ def runs(draft: Draft, samples: Iterable[Sequence[np.ndarray]], tensors: Sequenc
         # Optimized kernels: the reference ones would take twenty times as long.
         interpreter = Interpreter(model_content=draft.content(), experimental_preserve_all_tensors=True, num_threads=2)
         interpreter.allocate_tensors()
+        for sample in samples:
+            for index, value in zip(draft.inputs, sample, strict=True):
+                interpreter.set_tensor(index, value)
+            interpreter.reset_all_variables()
+            interpreter.invoke()
+            yield [interpreter.get_tensor(index) for index in tensors]
     except (RuntimeError, ValueError) as error:
-        raise ExportError(f"The runtime refuses the float file: {error}") from error
-    for sample in samples:
-        for index, value in zip(draft.inputs, sample, strict=True):
-            interpreter.set_tensor(index, value)
-        interpreter.reset_all_variables()
-        interpreter.invoke()
-        yield [interpreter.get_tensor(index) for index in tensors]
+        raise ExportError(f"The runtime refuses the file: {error}") from error
+
+
+def try_out(draft: Draft) -> None:
+    """Runs a file once, on zeros.
+
+    Raises:
+        ExportError: the runtime refuses it.
+    """
+    zeros = [np.zeros(draft.tensors[i].shape, DTYPES[draft.type(i)]) for i in draft.inputs]
+    for _ in runs(draft, [zeros], []):
+        pass
 
 
 def ends(draft: Draft, samples: Sequence[Sequence[np.ndarray]], tensors: Sequence[int]) -> dict[int, tuple[float, float]]:
