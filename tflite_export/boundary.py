@@ -33,13 +33,27 @@ def name_ends(draft: Draft, inputs: Sequence[str], outputs: Sequence[str], key: 
     for index, tensor in enumerate(draft.tensors):
         if index not in draft.inputs and index not in draft.outputs and draft.name(index) in taken:
             tensor.name = (draft.name(index) + "_inner").encode()
-    for index, name in reversed([*zip(draft.outputs, outputs, strict=True), *zip(draft.inputs, inputs, strict=True)]):
+    for index, name in [*zip(draft.outputs[::-1], outputs[::-1], strict=True), *zip(draft.inputs, inputs, strict=True)]:
         draft.tensors[index].name = name.encode()
     signature = schema.SignatureDefT(signatureKey=key.encode(), subgraphIndex=0)
     for side, indices, names in (("inputs", draft.inputs, inputs), ("outputs", draft.outputs, outputs)):
         entries = [schema.TensorMapT(name=n.encode(), tensorIndex=i) for n, i in zip(names, indices, strict=True)]
         setattr(signature, side, entries)
     draft.model.signatureDefs = [signature]
+
+
+def separate(draft: Draft) -> None:
+    """Gives every output a tensor of its own, by a RESHAPE to the same shape: one may be an input, or another output."""
+    seen = set(draft.inputs)
+    for place, index in enumerate(list(draft.outputs)):
+        if index in seen:
+            tensor = draft.tensors[index]
+            shape = draft.add_constant(np.array(tensor.shape, np.int32), f"{draft.name(index)}_shape")
+            copy = draft.add_tensor(tensor.shape, draft.type(index), f"{draft.name(index)}_copy", quantization=tensor.quantization)
+            options = schema.ReshapeOptionsT(newShape=tensor.shape)
+            draft.insert(len(draft.operators), "RESHAPE", [index, shape], [copy], options)
+            draft.graph.outputs[place] = copy
+        seen.add(index)
 
 
 def integer_inputs(draft: Draft, type_name: str) -> None:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,14 +52,14 @@ def float_file(function: Any, precision: str = "float32") -> bytes:
     Raises:
         ExportError: the converter refuses; the message holds its reason.
     """
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
-    converter.allow_custom_ops = True
-    if precision != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "float16":
-        converter.target_spec.supported_types = [tf.float16]
     try:
         with _quiet():
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+            converter.allow_custom_ops = True
+            if precision != "float32":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if precision == "float16":
+                converter.target_spec.supported_types = [tf.float16]
             return bytes(converter.convert())
     except Exception as error:
         raise ExportError(f"TensorFlow's converter refused the model: {_reason(error)}") from error
@@ -115,7 +116,9 @@ def _quiet() -> Iterator[None]:
     with tempfile.TemporaryFile() as sink:
         os.dup2(sink.fileno(), 2)
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
         except Exception as error:
             sink.seek(0)
             error.printed = sink.read().decode(errors="replace")  # type: ignore[attr-defined]

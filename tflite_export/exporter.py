@@ -91,6 +91,7 @@ def export(
             boundary.integer_inputs(draft, inputs)
         if outputs != "float32":
             boundary.integer_outputs(draft, outputs)
+    boundary.separate(draft)
     draft.tidy_names()
     boundary.name_ends(draft, *names, signature)
     report = Report(

@@ -1,5 +1,6 @@
 """True ranges: the values of every tensor of a float file, seen by running it."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -27,7 +28,9 @@ def runs(draft: Draft, samples: Iterable[Sequence[np.ndarray]], tensors: Sequenc
     """
     try:
         # Optimized kernels: the reference ones would take twenty times as long.
-        interpreter = Interpreter(model_content=draft.content(), experimental_preserve_all_tensors=True, num_threads=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that keeping all tensors takes memory is what is wanted here
+            interpreter = Interpreter(model_content=draft.content(), experimental_preserve_all_tensors=True, num_threads=2)
         interpreter.allocate_tensors()
         for sample in samples:
             for index, value in zip(draft.inputs, sample, strict=True):
