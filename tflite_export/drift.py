@@ -17,6 +17,8 @@ _STEPS = 2.0
 _DECIBELS = 10.0
 # Collapsed: so many different values in Keras, so few in the file.
 _MANY, _FEW = 16, 2
+# Coarse: what eight bits could hold, held in less than four.
+_FINE, _COARSE = 256, 16
 # Saturated: so large a share of the Keras values lies more than a step outside of the tensor's range.
 _CLIPPED = 0.1
 
@@ -51,6 +53,11 @@ class LayerRow:
         return self.distinct[0] >= _MANY and self.distinct[1] <= _FEW
 
     @property
+    def coarse(self) -> bool:
+        """Whether many values in Keras became fewer in the file than four bits hold: a range far too wide."""
+        return self.distinct[0] >= _FINE and self.distinct[1] < _COARSE
+
+    @property
     def saturates(self) -> bool:
         """Whether much of what Keras computes does not fit the tensor's range."""
         return self.clipped > _CLIPPED
@@ -65,24 +72,24 @@ class LayerRow:
         return self.model.equal < self.floor.equal - MARGIN and self.model.rms > _STEPS
 
 
-def candidates(graph: Subgraph, layers: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs (place in `layers`, tensor number) of which the tensor's name speaks of the layer; "" is no layer.
+def candidates(graph: Subgraph, layers: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
+    """Pairs (place in `layers`, tensor number) of which the tensor's name speaks of the layer by one of its names.
 
     The converter joins the names of the operations that it fused with ";", each a path of name scopes, such as
     "model/re_lu/Relu;model/conv2d/convolution". A scope that was entered before carries a number, "re_lu_1" for the
     layer re_lu, so a name can speak of several layers; values decide.
     """
     places: dict[str, list[int]] = {}
-    for place, layer in enumerate(layers):
-        if layer:
-            places.setdefault(layer, []).append(place)
-    depth = max((layer.count("/") + 1 for layer in layers), default=1)
+    for place, names in enumerate(layers):
+        for name in names:
+            places.setdefault(name, []).append(place)
+    depth = max((name.count("/") + 1 for name in places), default=1)
     pairs = []
     for op in graph.operators:
         for index in op.outputs:
             named = {run for part in graph.tensors[index].name.split(";") for run in _runs(part.split("/"), depth)}
             pairs += [(place, index) for run in sorted(named) for place in places.get(run, ())]
-    return pairs
+    return list(dict.fromkeys(pairs))
 
 
 def fused(pairs: Sequence[tuple[int, int]], feeds: Sequence[Sequence[int]], hops: int = 3) -> list[tuple[int, int]]:

@@ -94,6 +94,11 @@ class Parity:
         first = self.first_departure
         lines = [f"First layer that departs: {first.layer} ({_why(first)})" if first else "No layer departs"]
         lines += [f"Collapsed: {name}" for name in self.collapsed]
+        lines += [
+            f"Coarse: {row.layer} ({row.distinct[1]} different values of {row.distinct[0]:,})"
+            for row in self.layers
+            if row.coarse and not row.collapsed
+        ]
         lines += [f"Saturates: {row.layer} ({100 * row.clipped:.0f} % outside)" for row in self.layers if row.saturates]
         return render(*parts, "", *(lines if self.layers or self.silent else ()), *(f"Note: {n}" for n in self.notes))
 
@@ -222,12 +227,12 @@ def _drift(
     feeds: list[np.ndarray],
 ) -> tuple[tuple[LayerRow, ...], tuple[str, ...]]:
     """Rows of the layers whose tensors are found, in the file's order; softmax inputs that hold almost no value."""
-    named = candidates(graph, [tap.layer for tap in seen])
+    named = candidates(graph, [tap.names for tap in seen])
     # The model's outputs have other names in the file: their place says which layer they come from.
     for place, tap in enumerate(seen):
         if tap.output is not None and tap.output in ends and ends[tap.output].index in graph.maker:
             named.append((place, ends[tap.output].index))
-    near = [pair for pair in fused(named, [tap.feeds for tap in seen]) if seen[pair[0]].layer]
+    near = [pair for pair in fused(named, [tap.feeds for tap in seen]) if seen[pair[0]].names]
     scores = [op.inputs[0] for op in graph.operators if op.kind == "SOFTMAX" and op.inputs[0] in graph.maker]
     wanted = sorted({index for _, index in named} | set(scores))
     if not wanted:

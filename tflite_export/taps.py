@@ -48,7 +48,8 @@ class Tap:
     """What a call of a graph returned on data.
 
     Attributes:
-        layer: name of the layer; of a quantizer, the name of what it stands behind.
+        layer: name of the layer; of a quantizer that is named after what it stands behind, that one's name.
+        names: under which the converter may know it; none for a layer whose quantizer stands for it.
         values: float32 [rows, ...].
         distinct: number of different values, before the quantizer where there is one.
         feeds: places, in the list of taps, of the calls that take this output.
@@ -56,6 +57,7 @@ class Tap:
     """
 
     layer: str
+    names: tuple[str, ...]
     values: np.ndarray
     distinct: int
     feeds: tuple[int, ...]
@@ -77,19 +79,20 @@ def taps(graph: Any, arrays: Sequence[np.ndarray]) -> list[Tap]:
         for tensor in step.inputs:
             takers.setdefault(id(tensor), []).append(place)
     made = {id(step.outputs[0]): place for place, step in enumerate(steps)}
-    names, counts = [step.name for step in steps], [distinct(value.reshape(-1)) for value in values]
-    hidden = set()
+    counts = [distinct(value.reshape(-1)) for value in values]
+    layers, names = [step.name for step in steps], [(step.name,) for step in steps]
     for place, step in enumerate(steps):
         source = made.get(id(step.inputs[0])) if step.inputs else None
         if _is_quantizer(step.operation) and source is not None:
-            names[place], counts[place] = names[source], counts[source]
-            hidden.add(source)
+            behind = steps[source].name
+            counts[place] = counts[source]
+            layers[place] = behind if step.name.startswith(behind) else step.name
+            names[place], names[source] = (step.name, *names[source]), ()
     found = []
     for place, (step, value) in enumerate(zip(steps, values, strict=True)):
-        # A layer whose output goes on behind its quantizer is matched there, under no name here.
-        name = "" if place in hidden else names[place]
         tensor = id(step.outputs[0])
-        found.append(Tap(name, value, counts[place], tuple(takers.get(tensor, ())), ends.get(tensor)))
+        feeds = tuple(takers.get(tensor, ()))
+        found.append(Tap(layers[place], names[place], value, counts[place], feeds, ends.get(tensor)))
     return found
 
 

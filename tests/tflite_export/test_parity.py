@@ -154,6 +154,17 @@ def test_a_tensor_that_lost_its_values_is_reported(case):
     assert "Collapsed: first" in str(found)
 
 
+def test_a_range_that_is_far_too_wide_is_reported(case):
+    model, data, _, content = case
+    broken = unpacked(content)
+    convolution, _, _ = kernel_of(broken, 0)
+    quantization = broken.subgraphs[0].tensors[convolution.outputs[0]].quantization
+    quantization.scale = quantization.scale * 40  # the 256 values of a range of 1 : 7 in a range of 40
+    found = compare(model, packed(broken), data)
+    assert found.layers[0].coarse and not found.layers[0].collapsed
+    assert "Coarse: first" in str(found)
+
+
 def test_a_range_that_is_too_narrow_is_reported(case):
     model, data, _, content = case
     broken = unpacked(content)
