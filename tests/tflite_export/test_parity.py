@@ -159,7 +159,7 @@ def test_a_range_that_is_far_too_wide_is_reported(case):
     broken = unpacked(content)
     convolution, _, _ = kernel_of(broken, 0)
     quantization = broken.subgraphs[0].tensors[convolution.outputs[0]].quantization
-    quantization.scale = quantization.scale * 40  # the 256 values of a range of 1 : 7 in a range of 40
+    quantization.scale = quantization.scale * 40  # of 256 codes 256 / 40 = 6 are left
     found = compare(model, packed(broken), data)
     assert found.layers[0].coarse and not found.layers[0].collapsed
     assert "Coarse: first" in str(found)
