@@ -23,7 +23,11 @@ def start(flavor: str, log: Path, arguments: list[str]) -> "subprocess.Popen[byt
 
 def counts(text: str) -> dict[str, int]:
     """The numbers of pytest's closing line: {"passed": 12, "skipped": 1}."""
-    closing = [line for line in text.splitlines() if re.search(r"^=+ .* in [\d.]+s", line)]
+    closing = [
+        line
+        for line in text.splitlines()
+        if re.search(r"^(=+ )?\d+ (passed|failed|skipped|errors?|deselected)\b.* in [\d.]+s", line)
+    ]
     found = re.findall(r"(\d+) (passed|failed|skipped|errors?)", closing[-1]) if closing else []
     total: dict[str, int] = {}
     for number, name in found:

@@ -8,5 +8,10 @@ def test_counts_come_from_the_closing_line_alone():
     assert counts(text) == {"failed": 5, "passed": 10, "skipped": 1}  # errors fail too: 2 + 3
 
 
+def test_a_quiet_run_closes_without_a_frame():
+    assert counts("29 passed, 1 deselected in 30.28s\n") == {"passed": 29}
+    assert counts("1 failed, 5 passed in 407.63s (0:06:47)") == {"failed": 1, "passed": 5}
+
+
 def test_a_run_without_a_closing_line_counts_nothing():
     assert counts("Fatal Python error: Segmentation fault") == {}
