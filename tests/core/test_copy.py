@@ -12,7 +12,7 @@ from tfcompress.core.copy import copy_layer, substitute
 def test_a_copy_of_a_model_computes_the_same_and_shares_no_variable(name):
     model, x = ZOO[name]()
     copy = copy_layer(model)
-    for p, q in zip(tf.nest.flatten(copy(x, training=False)), tf.nest.flatten(model(x, training=False))):
+    for p, q in zip(tf.nest.flatten(copy(x, training=False)), tf.nest.flatten(model(x, training=False)), strict=True):
         np.testing.assert_array_equal(p, q)
     assert len(copy.variables) == len(model.variables)
     assert not {id(v) for v in copy.variables} & {id(v) for v in model.variables}
@@ -28,8 +28,8 @@ def test_a_copy_trains_and_leaves_the_original_as_it_was(name):
     assert getattr(copy, "optimizer", None) is None
     copy.compile("sgd", "mse")
     copy.fit(x, goal, verbose=0)
-    assert any(np.any(a != b) for a, b in zip(copy.get_weights(), before))
-    for a, b in zip(model.get_weights(), before):
+    assert any(np.any(a != b) for a, b in zip(copy.get_weights(), before, strict=True))
+    for a, b in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -12,7 +12,7 @@ GRAPHS = [name for name in ZOO if not name.startswith("subclassed")]
 
 def assert_equal(a, b):
     tf.nest.assert_same_structure(a, b)
-    for p, q in zip(tf.nest.flatten(a), tf.nest.flatten(b)):
+    for p, q in zip(tf.nest.flatten(a), tf.nest.flatten(b), strict=True):
         np.testing.assert_array_equal(p, q)
 
 
@@ -62,8 +62,9 @@ def test_a_replay_may_have_another_batch_size():
 
 def test_too_few_outputs_are_refused():
     model, _ = two_inputs()
-    with pytest.raises(ValueError, match="as many tensors as 'swap' does \\(2\\). Received: 1"):
-        replay(model, lambda old, args, kwargs: kwargs["right"] if old.name == "swap" else old.operation(*args, **kwargs))
+    one = lambda old, args, kwargs: kwargs["right"] if old.name == "swap" else old.operation(*args, **kwargs)  # noqa: E731
+    with pytest.raises(ValueError, match=r"as many tensors as 'swap' does \(2\)\. Received: 1"):
+        replay(model, one)
 
 
 def test_a_model_without_a_graph_is_refused():

@@ -11,7 +11,8 @@ from tfcompress.core.trace import trace
 @pytest.fixture
 def model():
     block = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="up"), layers.ReLU(name="act")], name="block")
-    return trace(keras.Sequential([keras.Input((4,)), layers.Dense(4, name="stem"), block, layers.Dense(2, name="head")]))
+    parts = layers.Dense(4, name="stem"), block, layers.Dense(2, name="head")
+    return trace(keras.Sequential([keras.Input((4,)), *parts]))
 
 
 CASES = {
@@ -42,12 +43,12 @@ def test_a_layer_of_the_original_selects_its_copy(model):
 
 @pytest.mark.parametrize("entry", ["haed", layers.Conv2D, lambda layer: False, layers.Dense(1, name="other")])
 def test_an_entry_that_selects_nothing_is_refused_even_beside_others(entry, model):
-    with pytest.raises(ValueError, match="`only` entry .* selects no layer"):
+    with pytest.raises(ValueError, match=r"`only` entry .* selects no layer"):
         matcher(["stem", entry], model, "only")
 
 
 def test_the_message_lists_the_names_most_like_it_first(model):
-    with pytest.raises(ValueError, match="There are: head, stem, block.up, block.act"):
+    with pytest.raises(ValueError, match=r"There are: head, stem, block\.up, block\.act"):
         matcher("haed", model)
 
 

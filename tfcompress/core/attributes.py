@@ -45,9 +45,11 @@ def exchanged(owner: Any, others: dict[int, Any]) -> dict[str, Any]:
             return parts if any(parts[key] is not item for key, item in value.items()) else value
         if isinstance(value, (list, tuple)):
             items = [visit(item) for item in value]
-            if all(new is old for new, old in zip(items, value)):
+            if all(new is old for new, old in zip(items, value, strict=True)):
                 return value
-            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items) if isinstance(value, tuple) else items
+            if hasattr(value, "_fields"):
+                return type(value)(*items)
+            return tuple(items) if isinstance(value, tuple) else items
         return value
 
     attributes = {name: value for name, value in vars(owner).items() if name not in BOOKKEEPING}

@@ -67,7 +67,9 @@ def substitute(layer: Any, replacements: Mapping[int, Any]) -> Any:
     parts = {id(part): part for part in (layer, *flavor.sublayers(layer, recursive=True))}
     unknown = [new.name for old, new in replacements.items() if old not in parts]
     if unknown:
-        raise ValueError(f"`replacements` must have ids of sublayers of {layer.name!r} as keys. Received: {unknown} for others")
+        raise ValueError(
+            f"`replacements` must have ids of sublayers of {layer.name!r} as keys. Received: {unknown} for others"
+        )
     return _copy({old: (new, parts[old]) for old, new in replacements.items()}, layer)
 
 
@@ -108,14 +110,15 @@ def _copy(memo: Memo, old: Any) -> Any:
     if isinstance(old, types.MethodType):
         return types.MethodType(old.__func__, again(old.__self__))
     if isinstance(old, functools.partial):  # tf_keras keeps regularization losses as partials that hold the variable
-        return functools.partial(again(old.func), *map(again, old.args), **{k: again(v) for k, v in old.keywords.items()})
+        keywords = {k: again(v) for k, v in old.keywords.items()}
+        return functools.partial(again(old.func), *map(again, old.args), **keywords)
     if isinstance(old, types.FunctionType):
         return _copy_function(memo, old)
     if flavor.is_tracked_container(old):
         return flavor.copy_container(old, again, keep)
     if isinstance(old, tuple):
         parts = [again(v) for v in old]
-        if all(a is b for a, b in zip(parts, old)):
+        if all(a is b for a, b in zip(parts, old, strict=True)):
             return old
         return type(old)(*parts) if hasattr(old, "_fields") else tuple(parts)
     if isinstance(old, (list, set, dict)) or type(old).__name__ == "ObjectIdentityDictionary":
@@ -171,7 +174,7 @@ def _copy_function(memo: Memo, old: types.FunctionType) -> Any:
             continue
         new = _copy(memo, value) if isinstance(value, bound) else value
         cells.append(cell if new is value else types.CellType(new))
-    if all(a is b for a, b in zip(cells, old.__closure__)):
+    if all(a is b for a, b in zip(cells, old.__closure__, strict=True)):
         return old
     function = types.FunctionType(old.__code__, old.__globals__, old.__name__, old.__defaults__, tuple(cells))
     memo[id(old)] = function, old

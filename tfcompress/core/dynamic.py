@@ -60,7 +60,7 @@ class Loosened:
         except Exception as error:  # an operation that does not take -1 or None where a batch stood
             reason = f"{call.name}: {type(error).__name__}: {' '.join(str(error).split())[:150]}"
         self.failed.append((call.operation, f"depends on the batch size in a way that no graph holds: {reason}"))
-        return [flavor.KerasTensor(shape, dtype=t.dtype) for shape, t in zip(expected, call.outputs)]
+        return [flavor.KerasTensor(shape, dtype=t.dtype) for shape, t in zip(expected, call.outputs, strict=True)]
 
     def _again(self, call: Call, args: tuple, kwargs: dict[str, Any], expected: list[tuple]) -> Any:
         operation = call.operation
@@ -89,7 +89,9 @@ class Loosened:
         """The first row as often as there are rows in a batch."""
         rows = len(x.shape) < len(expected) or x.shape[0] == 1
         own = tuple(x.shape)[-len(expected) :]
-        if not rows or not all(a in (1, b) or i == 0 for i, (a, b) in enumerate(zip(own[::-1], expected[::-1]))):
+        if not rows or not all(
+            a in (1, b) or i == 0 for i, (a, b) in enumerate(zip(own[::-1], expected[::-1], strict=False))
+        ):
             raise ValueError("it repeats more than one row")
         target = tuple(-1 if d is None else d for d in expected)
         return Expand(target, dtype=tf.as_dtype(x.dtype).name, name=name)(self.reference, x)
@@ -126,4 +128,6 @@ class Loosened:
 
 
 def _agree(shape: tuple, expected: tuple) -> bool:
-    return len(shape) == len(expected) and all(a is None or b is None or a == b for a, b in zip(shape, expected))
+    return len(shape) == len(expected) and all(
+        a is None or b is None or a == b for a, b in zip(shape, expected, strict=True)
+    )

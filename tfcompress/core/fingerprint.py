@@ -42,7 +42,8 @@ class Fingerprint:
             return ("batch", value // self.batch) if self.batch and value and value % self.batch == 0 else value
         if isinstance(value, (np.ndarray, np.generic, tf.Tensor)):
             array = np.asarray(value)
-            rows = array[: array.shape[0] // self.batch] if array.ndim and is_batch(array.shape[0], self.batch) else array
+            alike = self.batch and array.ndim and is_batch(array.shape[0], self.batch)
+            rows = array[: array.shape[0] // self.batch] if alike else array
             return "array", self(array.shape), str(array.dtype), rows.tobytes()
         return value if isinstance(value, (str, float, bool, type(None))) else type(value).__name__
 

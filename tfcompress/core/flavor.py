@@ -96,5 +96,5 @@ def check_model(model: Any, argument: str = "model") -> None:
     if not is_graph(model) and not model.built:
         raise ValueError(
             f"`{argument}` must be built, so that its weights exist: call it once on data, or give its first layer an "
-            f"input shape (keras.Input). Received: {argument}={model.name!r}, a {type(model).__name__} that is not built"
+            f"input shape (keras.Input). Received: {argument}={model.name!r}, an unbuilt {type(model).__name__}"
         )

@@ -7,11 +7,11 @@ from typing import Any
 import keras as keras3
 import tensorflow as tf
 
-# Without it a variable read inside a layer has the layer's dtype; no public name exists.
-from keras.src.backend.common.variables import AutocastScope
-
 # StatelessScope reads the scope around it (nested replacements must see each other); no public name exists.
 from keras.src.backend.common.stateless_scope import get_stateless_scope
+
+# Without it a variable read inside a layer has the layer's dtype; no public name exists.
+from keras.src.backend.common.variables import AutocastScope
 
 # A built Sequential keeps its graph in `_functional`; the class of plain graphs has no public name.
 from keras.src.models.functional import Functional
@@ -33,10 +33,12 @@ map_structure = keras3.tree.map_structure
 
 
 def is_symbolic(value: Any) -> bool:
+    """Whether this is a tensor of a graph that is being made."""
     return isinstance(value, KerasTensor)
 
 
 def is_variable(value: Any) -> bool:
+    """Whether this is a weight."""
     return isinstance(value, keras3.Variable)
 
 
@@ -126,6 +128,7 @@ def forget_calls(operation: Any, keep: int = 0) -> None:
 
 
 def set_name(layer: Any, name: str) -> None:
+    """Rename a layer or operation."""
     layer.name = name
     if "_name" in vars(layer):
         layer._name = name
@@ -153,6 +156,7 @@ def variable_path(variable: Any) -> str:
 
 
 def regularizer_of(layer: Any, variable: Any) -> Any:
+    """The regularizer of one of the layer's variables, or None."""
     return variable.regularizer
 
 
@@ -164,11 +168,13 @@ def input_specs(model: Any) -> Any:
     """
     if is_graph(model):
         return map_structure(lambda t: Spec(t.shape[1:], t.dtype), graph_inputs(model))
+    parameters = list(inspect.signature(model.call).parameters.values())
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
     config = model.get_build_config() or {}
-    if "shapes_dict" in config:
+    if len(needed) > 1 or "shapes_dict" in config:
         raise ValueError(
-            f"`model` takes several tensor arguments ({', '.join(config['shapes_dict'])}); give them to its `call` as "
-            f"one list or dict. Received: model={model.name!r}"
+            f"`model` takes several tensor arguments ({', '.join(config.get('shapes_dict', needed))}); give them to "
+            f"its `call` as one list or dict. Received: model={model.name!r}"
         )
     shapes = config.get("input_shape")
     if shapes is None:
@@ -222,14 +228,17 @@ def cast_inputs(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
 
 
 def mask_of(tensor: Any) -> Any:
+    """The mask that Keras passes along behind a tensor, or None."""
     return getattr(tensor, "_keras_mask", None)
 
 
 def set_mask(tensor: Any, mask: Any) -> None:
+    """Pass a mask along behind a tensor."""
     tensor._keras_mask = mask
 
 
 def accepts_training(layer: Any) -> bool:
+    """Whether a layer's call takes `training`."""
     return "training" in inspect.signature(layer.call).parameters
 
 
@@ -261,7 +270,7 @@ def settle_masks(layer: Any, args: tuple, kwargs: dict, outputs: Any, opened: bo
     if all(mask_of(t) is not None for t in tensors):
         return
     masks = layer.compute_mask(first, previous)
-    for tensor, mask in zip(tensors, [] if masks is None else flatten(masks)):
+    for tensor, mask in zip(tensors, [] if masks is None else flatten(masks), strict=False):
         if mask is not None and mask_of(tensor) is None:
             set_mask(tensor, mask)
 
@@ -274,7 +283,7 @@ def copy_variable(variable: Any) -> Any:
 
 
 def blank_copy(old: Any) -> tuple[Any, set[str]]:
-    """A new object of the class of `old` without attributes of its own, and the attributes to leave as they are in it."""
+    """A new object of the class of `old` with no attributes of its own, and those to leave as they are in it."""
     if isinstance(old, keras.layers.Layer):  # Layer.__new__ closes `build` and `quantize` over the new object
         return type(old).__new__(type(old)), {"build", "quantize"}
     return object.__new__(type(old)), set()
@@ -287,6 +296,8 @@ def finish_copy(new: Any) -> None:
 
 
 def is_tracked_container(value: Any) -> bool:
+    """Whether this is a list or dict that reports its members to a layer."""
+    """Whether this is a list or dict that reports its members to a layer."""
     return isinstance(value, (list, dict, set)) and hasattr(value, "tracker")
 
 
@@ -319,6 +330,7 @@ def read(variable: Any) -> tf.Tensor:
 
 
 def dtype_policy(layer: Any) -> Any:
+    """The dtypes that a layer computes in and keeps its weights in."""
     return layer.dtype_policy
 
 
@@ -338,6 +350,7 @@ def input_name(tensor: Any) -> str:
 
 
 def pack_like(structure: Any, flat: Sequence[Any]) -> Any:
+    """Flat values in a structure like another."""
     return keras3.tree.pack_sequence_as(structure, flat)
 
 

@@ -29,10 +29,12 @@ map_structure = tf.nest.map_structure
 
 
 def is_symbolic(value: Any) -> bool:
+    """Whether this is a tensor of a graph that is being made."""
     return isinstance(value, KerasTensor)
 
 
 def is_variable(value: Any) -> bool:
+    """Whether this is a weight."""
     return isinstance(value, tf.Variable)
 
 
@@ -82,7 +84,7 @@ def graph_nodes(model: Any) -> Iterator[tuple[Any, tuple, dict, list, Any]]:
 def reference_inputs(model: Any, structure: Any) -> list:
     """What a call of a graph gives to each of flatten(graph_inputs(model)); by name where a dict meets a list."""
     given = model._flatten_to_reference_inputs(structure)
-    return [model._conform_to_reference_input(t, ref_input=r) for t, r in zip(given, model.inputs)]
+    return [model._conform_to_reference_input(t, ref_input=r) for t, r in zip(given, model.inputs, strict=True)]
 
 
 def input_like(tensor: Any, batch: Any = "same", dtype: Any = None) -> Any:
@@ -115,6 +117,7 @@ def forget_calls(operation: Any, keep: int = 0) -> None:
 
 
 def set_name(layer: Any, name: str) -> None:
+    """Rename a layer or operation."""
     layer._name = name
 
 
@@ -157,9 +160,13 @@ def variable_path(variable: Any) -> str:
 def regularizer_of(layer: Any, variable: Any) -> Any:
     """The regularizer of a variable, which tf_keras keeps only inside the closure of a loss."""
     for loss in layer._callable_losses:
-        bound = loss.args[0] if isinstance(loss, functools.partial) and loss.args else None
+        while isinstance(loss, functools.partial) and isinstance(loss.args[0], functools.partial):
+            loss = loss.args[0]
+        bound = loss.args[0] if isinstance(loss, functools.partial) else None
         if bound is variable or (bound is not None and getattr(bound, "_variable", None) is variable):
-            return dict(zip(loss.func.__code__.co_freevars, loss.func.__closure__ or ()))["regularizer"].cell_contents
+            return dict(zip(loss.func.__code__.co_freevars, loss.func.__closure__ or (), strict=True))[
+                "regularizer"
+            ].cell_contents
     return None
 
 
@@ -175,7 +182,9 @@ def input_specs(model: Any) -> Any:
     if spec is not None:
         args, kwargs = spec
         names = [*map(str, range(len(args))), *kwargs]
-        tensors = [n for n, v in zip(names, [*args, *kwargs.values()]) if any(s is not None for s in flatten(v))]
+        tensors = [
+            n for n, v in zip(names, [*args, *kwargs.values()], strict=True) if any(s is not None for s in flatten(v))
+        ]
         if len(tensors) > 1:
             raise ValueError(
                 f"`model` takes several tensor arguments ({', '.join(tensors)}); give them to its `call` as one list "
@@ -222,7 +231,8 @@ def replaced(layer: Any, replacements: Sequence[tuple[Any, Any]], call: Callable
             others = {}
             for _, value in held(part, is_variable):
                 for variable, tensor in replacements:
-                    if value is variable or getattr(value, "_variable", None) is getattr(variable, "_variable", variable):
+                    inner = getattr(variable, "_variable", variable)
+                    if value is variable or getattr(value, "_variable", None) is inner:
                         cast = value is not variable or hasattr(value, "_variable")
                         others[id(value)] = tf.cast(tensor, part.compute_dtype if cast else value.dtype)
                         seen.add(id(variable))
@@ -232,7 +242,8 @@ def replaced(layer: Any, replacements: Sequence[tuple[Any, Any]], call: Callable
         missing = [variable_path(v) for v, _ in replacements if id(v) not in seen]
         if missing:
             raise CompressionError(
-                f"layer {layer.name!r} holds {missing} in none of its attributes, so nothing can stand in for it")
+                f"layer {layer.name!r} holds {missing} in none of its attributes, so nothing can stand in for it"
+            )
         return call()
     finally:
         for attributes, name, value in reversed(undo):
@@ -244,21 +255,24 @@ def cast_inputs(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     first, rest, kwargs = layer._call_spec.split_out_first_arg(args, kwargs)
     cast = layer._maybe_cast_inputs(first) if layer._autocast else first
     if cast is not first:
-        for old, new in zip(flatten(first), flatten(cast)):
+        for old, new in zip(flatten(first), flatten(cast), strict=True):
             if new is not old and mask_of(old) is not None:
                 set_mask(new, mask_of(old))
     return (cast, *rest), kwargs
 
 
 def mask_of(tensor: Any) -> Any:
+    """The mask that Keras passes along behind a tensor, or None."""
     return getattr(tensor, "_keras_mask", None)
 
 
 def set_mask(tensor: Any, mask: Any) -> None:
+    """Pass a mask along behind a tensor."""
     tensor._keras_mask = mask
 
 
 def accepts_training(layer: Any) -> bool:
+    """Whether a layer's call takes `training`."""
     return "training" in layer._call_spec.arg_names
 
 
@@ -284,12 +298,13 @@ def settle_masks(layer: Any, args: tuple, kwargs: dict, outputs: Any, opened: bo
         return
     spec = layer._call_spec
     first = spec.split_out_first_arg(args, dict(kwargs))[0]
-    previous = spec.get_arg_value("mask", args, kwargs, inputs_in_args=True) if spec.arg_was_passed("mask", args, kwargs, inputs_in_args=True) else None
+    passed = spec.arg_was_passed("mask", args, kwargs, inputs_in_args=True)
+    previous = spec.get_arg_value("mask", args, kwargs, inputs_in_args=True) if passed else None
     if previous is None:
         previous = map_structure(mask_of, first)
         previous = None if all(m is None for m in flatten(previous)) else previous
     masks = layer.compute_mask(first, previous)
-    for tensor, mask in zip(tensors, [None] * len(tensors) if masks is None else flatten(masks)):
+    for tensor, mask in zip(tensors, [None] * len(tensors) if masks is None else flatten(masks), strict=False):
         if not opened or mask_of(tensor) is None:
             set_mask(tensor, mask)
 
@@ -304,7 +319,7 @@ def copy_variable(variable: Any) -> Any:
 
 
 def blank_copy(old: Any) -> tuple[Any, set[str]]:
-    """A new object of the class of `old` without attributes of its own, and the attributes to leave as they are in it."""
+    """A new object of the class of `old` with no attributes of its own, and those to leave as they are in it."""
     return object.__new__(type(old)), set()
 
 
@@ -315,6 +330,8 @@ def finish_copy(new: Any) -> None:
 
 
 def is_tracked_container(value: Any) -> bool:
+    """Whether this is a list or dict that reports its members to a layer."""
+    """Whether this is a list or dict that reports its members to a layer."""
     return type(value).__name__ in ("ListWrapper", "_DictWrapper", "_TupleWrapper")
 
 
@@ -335,6 +352,7 @@ def read(variable: Any) -> tf.Tensor:
 
 
 def dtype_policy(layer: Any) -> Any:
+    """The dtypes that a layer computes in and keeps its weights in."""
     return layer._dtype_policy
 
 
@@ -355,6 +373,7 @@ def input_name(tensor: Any) -> str:
 
 
 def pack_like(structure: Any, flat: Sequence[Any]) -> Any:
+    """Flat values in a structure like another."""
     return tf.nest.pack_sequence_as(structure, flat)
 
 

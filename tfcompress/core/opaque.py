@@ -1,4 +1,4 @@
-"""The layers that a traced graph needs beside the user's own: a weight, a broadcast over the batch, a closed composite."""
+"""The layers that a traced graph needs beside the user's own: a weight, a broadcast, an einsum, a closed composite."""
 
 import inspect
 from typing import Any

@@ -54,7 +54,6 @@ class Closed:
             self._helpers[id(subject)] = make(), subject
         return self._helpers[id(subject)][0]
 
-
     def constant(self, owner: Any, value: np.ndarray) -> Weight:
         """The layer that holds a constant of a composite; the same for the same values."""
         key = id(owner), value.dtype.name, value.shape, value.tobytes()
@@ -113,7 +112,7 @@ class Pass:
 
     def graph(self, model: Any, tensors: list) -> Any:
         """The calls of a graph, made on copies of its layers; nested graphs and composites are opened."""
-        values = {id(old): new for old, new in zip(flavor.flatten(flavor.graph_inputs(model)), tensors)}
+        values = {id(old): new for old, new in zip(flavor.flatten(flavor.graph_inputs(model)), tensors, strict=True)}
         run(calls(model), values, self._step)
         return flavor.map_structure(lambda t: values[id(t)], flavor.graph_outputs(model))
 
@@ -323,11 +322,12 @@ def _reacts(layer: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
 
     def operations(training: bool) -> list[str]:
         def compute(*values: Any) -> Any:
-            at = {id(t): v for t, v in zip(tensors, values)}
+            at = {id(t): v for t, v in zip(tensors, values, strict=True)}
             given, named = flavor.map_structure(lambda v: at.get(id(v), v), (args, kwargs))
             return layer.call(*given, **named, training=training)
 
-        return [operation.type for operation in tf.function(compute).get_concrete_function(*specs).graph.get_operations()]
+        graph = tf.function(compute).get_concrete_function(*specs).graph
+        return [operation.type for operation in graph.get_operations()]
 
     return operations(True) != operations(False)
 
@@ -338,7 +338,7 @@ def _training_by_name(layer: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[
         return args, dict(kwargs)
     names = [p.name for p in inspect.signature(layer.call).parameters.values()]
     at = names.index("training")
-    return args[:at], {**dict(zip(names[at:], args[at:])), **kwargs}
+    return args[:at], {**dict(zip(names[at:], args[at:], strict=False)), **kwargs}
 
 
 def _weight(layer: Any, variable: Any, name: str) -> Weight:

@@ -94,7 +94,7 @@ def run(
                 f"`call` must return as many tensors as {step.name!r} does ({len(step.outputs)}). "
                 f"Received: {len(outputs)}"
             )
-        values.update((id(old), new) for old, new in zip(step.outputs, outputs))
+        values.update((id(old), new) for old, new in zip(step.outputs, outputs, strict=True))
     return values
 
 

@@ -38,12 +38,17 @@ def matcher(select: Selection, model: keras.Model, argument: str = "select") -> 
         return lambda layer: True
     entries = list(select) if isinstance(select, (list, tuple, set, frozenset)) else [select]
     if not entries:
-        raise ValueError(f"`{argument}` must select something; None selects every layer. Received: {argument}={select!r}")
+        raise ValueError(
+            f"`{argument}` must select something; None selects every layer. Received: {argument}={select!r}"
+        )
     tests = [_test(entry, argument) for entry in entries]
-    layers = [layer for layer in flavor.sublayers(model, recursive=True) if not isinstance(layer, keras.layers.InputLayer)]
-    for entry, test in zip(entries, tests):
+    parts = flavor.sublayers(model, recursive=True)
+    layers = [layer for layer in parts if not isinstance(layer, keras.layers.InputLayer)]
+    for entry, test in zip(entries, tests, strict=True):
         if not any(map(test, layers)):
-            raise ValueError(f"{_received(entry, argument)} selects no layer of {model.name!r}. {_what_exists(entry, layers)}")
+            raise ValueError(
+                f"{_received(entry, argument)} selects no layer of {model.name!r}. {_what_exists(entry, layers)}"
+            )
     return lambda layer: any(test(layer) for test in tests)
 
 

@@ -15,7 +15,7 @@ from tfcompress.core.opening import Closed, Pass, is_composite
 from tfcompress.core.replay import Call, again, calls, run
 
 _INTEGERS = ("Embedding", "NotEqual")  # what reads whole numbers
-_DIFFERS = "does something else in training than in inference, or computes with random numbers or the size of the batch"
+_DIFFERS = "does something else in training than in inference, or computes with random numbers or the batch size"
 _MIXES = "calls a layer now in one mode, now in another, whatever its own"
 
 
@@ -23,9 +23,9 @@ def trace(model: keras.Model, *, batch_size: int | None = None) -> keras.Model:
     """A model as a flat Functional graph of copied leaf layers and plain operations.
 
     Nested models, layers whose call uses other layers, and subclassed models are opened: what their calls do becomes
-    part of the graph. Weights that such a composite owned itself become `Weight` layers. Recurrent layers, Bidirectional
-    and TimeDistributed stay whole. A composite that cannot be called symbolically, adds losses, or does something else
-    in training than in inference (random depth) stays one `Opaque` layer; `opaque` lists them.
+    part of the graph. Weights that such a composite owned itself become `Weight` layers. Recurrent layers,
+    Bidirectional and TimeDistributed stay whole. A composite that cannot be called symbolically, adds losses, or does
+    something else in training than in inference (random depth) stays one `Opaque` layer; `opaque` lists them.
 
     Args:
         model: any built model; it is left as it is.
@@ -135,7 +135,7 @@ class _Graph:
             if events != second.events.get(owner):
                 self.closed.reasons[owner] = _DIFFERS
         for layer, said in first.said.items():
-            pairs = [(value, other) for (value, _), (other, _) in zip(said, second.said.get(layer, ()))]
+            pairs = [(value, other) for (value, _), (other, _) in zip(said, second.said.get(layer, ()), strict=False)]
             fixed = {value for value, other in pairs if value is not None and value == other}
             if len(fixed) == 1 and all(value == other for value, other in pairs):
                 self.closed.training.setdefault(layer, bool(fixed.pop()))
@@ -151,12 +151,14 @@ class _Graph:
             if id(operation) not in used:
                 flavor.forget_calls(operation, count)
 
-    def _again(self, first: Pass, inputs: Any, outputs: Any, steps: list[Call], prime: int | None) -> keras.Model | None:
+    def _again(
+        self, first: Pass, inputs: Any, outputs: Any, steps: list[Call], prime: int | None
+    ) -> keras.Model | None:
         """The graph once more, with the batch that the result is to have; None when more must be closed."""
         free = flavor.map_structure(
             lambda t: flavor.input_like(t, self.batch_size if t.shape[0] == prime else "same"), inputs
         )
-        values = {id(old): new for old, new in zip(flavor.flatten(inputs), flavor.flatten(free))}
+        values = {id(old): new for old, new in zip(flavor.flatten(inputs), flavor.flatten(free), strict=True)}
         if prime is None:
             run(steps, values, again)
         else:
@@ -207,7 +209,7 @@ class _Subclassed(_Graph):
 
     def _accept(self, steps: list[Call], inputs: Any) -> bool:
         """Keras 3 remembers shapes, no types: what only embeddings read are whole numbers."""
-        types = {id(t): (t, dtype) for t, dtype in zip(flavor.flatten(inputs), _types(self.specs))}
+        types = {id(t): (t, dtype) for t, dtype in zip(flavor.flatten(inputs), _types(self.specs), strict=True)}
         for key, (tensor, dtype) in types.items():
             readers = {type(step.operation).__name__ for step in steps if any(id(t) == key for t in step.inputs)}
             if dtype is None and "Embedding" in readers and readers <= set(_INTEGERS) and tensor.name not in self.whole:
