@@ -105,6 +105,11 @@ def _scalar(draft: Draft, op: Any, value: float) -> int:
     return draft.add_constant(np.float32(value), f"{draft.name(op.outputs[0])}/constant")
 
 
+def around_kernels(draft: Draft) -> set[int]:
+    """What operations of `KERNELS` read and make: it must have a grid of its own for `lower` to find."""
+    return {i for op in draft.operators if draft.kind(op) in KERNELS for i in (op.inputs[0], op.outputs[0])}
+
+
 def lower(draft: Draft) -> None:
     """Lets operations that stand between DEQUANTIZE and QUANTIZE compute in integers where the runtime can.
 

@@ -7,7 +7,7 @@ import numpy as np
 from tflite_export import convert, wide
 from tflite_export.draft import Draft, layer_of
 from tflite_export.exported import ReportRow
-from tflite_export.integer_forms import lower, respell
+from tflite_export.integer_forms import around_kernels, lower, respell
 from tflite_export.learned import ahead, behind_parts, fixed, heal, learned, pin, unranged, without_pairs
 from tflite_export.masks import finite
 from tflite_export.measure import ranges, runs, try_out
@@ -72,10 +72,10 @@ def _write_ranges(draft: Draft, samples: Samples, lows: dict[int, float], method
     tensors = [index for index in unranged(draft) if index not in taught]
     measured = ranges(draft, samples, tensors, method, bits) if tensors else {}
     measured = {index: (max(low, lows.get(index, -np.inf)), high) for index, (low, high) in measured.items()}
-    parts = behind_parts(draft)
+    pinned = behind_parts(draft) | around_kernels(draft)
     _write_states(draft, samples, {**known, **measured})
     for index, pair in {**measured, **taught, **(fixed(draft) if bits == 16 else {})}.items():
-        if bits == 16 or index in parts:
+        if bits == 16 or index in pinned:
             pin(draft, index, *pair, bits)
         else:
             draft.set_range(index, *pair)

@@ -101,12 +101,15 @@ class Unrolled(_layers.Layer):
     def __init__(self, layer: Any, parts: list[Any]) -> None:
         super().__init__(name=layer.name, dtype=layer.dtype)
         self.layer, self.parts = layer, parts
-        self.built = True
+        self.built = self.supports_masking = True
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         kwargs.pop("training", None)
         with _unrolling(self.parts):
             return self.layer.call(*args, **kwargs)
+
+    def compute_mask(self, *args: Any, **kwargs: Any) -> Any:
+        return self.layer.compute_mask(*args, **kwargs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.compute_output_spec(*args, **kwargs)
