@@ -60,4 +60,4 @@ class Fingerprint:
 
 def is_batch(size: Any, batch: int | None) -> bool:
     """Whether a dimension is the batch that is being traced with, or a multiple of it."""
-    return bool(batch) and isinstance(size, int) and size > 0 and size % batch == 0
+    return batch is not None and isinstance(size, int) and size > 0 and size % batch == 0

@@ -285,7 +285,8 @@ def copy_variable(variable: Any) -> Any:
 def blank_copy(old: Any) -> tuple[Any, set[str]]:
     """A new object of the class of `old` with no attributes of its own, and those to leave as they are in it."""
     if isinstance(old, keras.layers.Layer):  # Layer.__new__ closes `build` and `quantize` over the new object
-        return type(old).__new__(type(old)), {"build", "quantize"}
+        kind: Any = type(old)
+        return kind.__new__(kind), {"build", "quantize"}
     return object.__new__(type(old)), set()
 
 

@@ -40,7 +40,7 @@ class Weight(keras.layers.Layer):
         self.constraint = keras.constraints.get(constraint)
 
     def build(self, *_: Any) -> None:
-        if self.built:
+        if self.built:  # type: ignore[has-type]
             return
         self.weight = self.add_weight(
             name=self.weight_name, shape=self.shape, initializer="zeros", trainable=self.learned,
@@ -125,7 +125,7 @@ class Opaque(keras.layers.Layer):
             return self.pass_on(args, kwargs)
 
         call.__signature__ = signature
-        vars(self)["call"] = call
+        self.__dict__["call"] = call
         kwargs.setdefault("dtype", layer.dtype_policy)
         super().__init__(**kwargs)
         self.layer, self.reason, self.training = layer, reason, training

@@ -1,6 +1,7 @@
 """One pass over a model in which composite layers record what they compute instead of themselves."""
 
 import contextlib
+import functools
 import inspect
 import re
 import threading
@@ -267,7 +268,7 @@ class Pass:
         tensors = {}
         for path, variable in flavor.own_variables(layer).items():
             name = path.replace(".", "_").lstrip("_")
-            helper = self.closed.helper(variable, lambda v=variable, n=name: _weight(layer, v, n))
+            helper = self.closed.helper(variable, functools.partial(_weight, layer, variable, name))
             tensors[id(variable)] = self._leaf(helper, (reference,), {})
         return exchanged(layer, tensors)
 
