@@ -50,8 +50,6 @@ def quantize(
     lows, said = finite(draft, samples) if samples else ({}, [])
     notes += said
     rows = _write_ranges(draft, samples or [], lows, spec.range_method, bits)
-    if bits == 16:
-        wide.constants(draft)
     made, lost = plant(draft, source.weights)
     notes += [f"the integers of {weight!r} are in no kernel of the file" for weight in lost]
     make = convert.quantized_in_child if len(draft.model.subgraphs) > 1 else convert.quantized
@@ -61,7 +59,7 @@ def quantize(
     wide.settle(result)
     if spec.int4 == "packed":
         notes += [f"4-bit kernel of {layer!r} stays one integer to a byte: TFLM runs it so only" for layer in pack(result)]
-    try_out(result)
+    try_out(result, (samples or [])[:1])
     return result, rows + made, notes
 
 
@@ -74,7 +72,13 @@ def _write_ranges(draft: Draft, samples: Samples, lows: dict[int, float], method
     measured = {index: (max(low, lows.get(index, -np.inf)), high) for index, (low, high) in measured.items()}
     pinned = behind_parts(draft) | around_kernels(draft)
     _write_states(draft, samples, {**known, **measured})
-    for index, pair in {**measured, **taught, **(fixed(draft) if bits == 16 else {})}.items():
+    found = {**measured, **taught}
+    if bits == 16:
+        found = {**wide.joined(draft, found), **fixed(draft)}
+        wide.constants(draft, found)
+    for index, pair in found.items():
+        if draft.is_constant(index):
+            continue
         if bits == 16 or index in pinned:
             pin(draft, index, *pair, bits)
         else:

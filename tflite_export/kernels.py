@@ -137,7 +137,7 @@ def _inferred(kernel: np.ndarray, axis: int | None, rows: np.ndarray) -> Codes |
     some grid by chance.
     """
     largest = np.abs(rows).max(1, keepdims=True) if axis is not None else np.abs(rows).max(keepdims=True)
-    if np.count_nonzero(np.abs(rows) < 0.999 * largest) < _FEW:
+    if rows.size - largest.size < _FEW or not largest.any():
         return None
     for bits in range(2, 8):
         top = 2 ** (bits - 1) - 1

@@ -9,7 +9,6 @@ from ai_edge_litert.interpreter import Interpreter
 from tfcompress.core.histogram import Histogram
 from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
-from tflite_export.graph import DTYPES
 
 
 def runs(draft: Draft, samples: Iterable[Sequence[np.ndarray]], tensors: Sequence[int]) -> Iterator[list[np.ndarray]]:
@@ -42,14 +41,13 @@ def runs(draft: Draft, samples: Iterable[Sequence[np.ndarray]], tensors: Sequenc
         raise ExportError(f"The runtime refuses the file: {error}") from error
 
 
-def try_out(draft: Draft) -> None:
-    """Runs a file once, on zeros.
+def try_out(draft: Draft, samples: Sequence[Sequence[np.ndarray]]) -> None:
+    """Prepares a file and runs it on samples; without any it is only prepared.
 
     Raises:
         ExportError: the runtime refuses it.
     """
-    zeros = [np.zeros(draft.tensors[i].shape, DTYPES[draft.type(i)]) for i in draft.inputs]
-    for _ in runs(draft, [zeros], []):
+    for _ in runs(draft, samples, []):
         pass
 
 

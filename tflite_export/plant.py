@@ -50,6 +50,8 @@ def plant(draft: Draft, weights: Sequence[IntegerWeight]) -> tuple[list[ReportRo
                 detail = "8 bits, by the converter" if codes is None else f"{codes.bits} bits of {codes.source}, planted"
                 rows.append(ReportRow(layer_of(draft.name(index)), "kernel", detail))
             op.inputs[place] = done[index, axis]
+            if draft.kind(op) == "GATHER" and op.inputs[place] != index:
+                draft.tensors[op.outputs[0]].quantization = None  # rows of a table have the table's grid
     return rows, integers.lost()
 
 

@@ -83,10 +83,10 @@ def test_what_is_not_finite_is_named(content):
 
 def test_a_file_that_the_runtime_refuses_is_an_error(content):
     draft = Draft(content)
-    try_out(draft)
+    try_out(draft, [[X[0]]])
     draft.tensors[tensors(draft)[0]].type = 9  # INT8 without a grid
     with pytest.raises(ExportError, match="The runtime refuses the file"):
-        try_out(draft)
+        try_out(draft, [])
 
 
 def test_runs_start_from_fresh_states(content):

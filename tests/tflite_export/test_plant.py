@@ -121,7 +121,9 @@ def interpreter_outputs(content, resolver, integers):
 
 
 def micro_outputs(content, integers):
-    runtime = pytest.importorskip("tflite_micro.runtime")
+    pytest.importorskip("tflite_micro")
+    from tflite_micro import runtime
+
     interpreter = runtime.Interpreter.from_bytes(content, arena_size=200_000)
     found = []
     for row in integers:
