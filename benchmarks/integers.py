@@ -35,12 +35,14 @@ def matched(content: bytes, grid: Iterable[np.ndarray]) -> tuple[int, int, list[
     """How many kernels of a file are one of the model's integer weights.
 
     A kernel equals a weight when some order of the weight's axes gives the kernel, each output channel as it is or
-    negated (a batch normalization with a negative factor turns the sign of its channel around).
+    negated (a batch normalization with a negative factor turns the sign of its channel around). Of a 3-D convolution's
+    weight each slice along the depth may be a kernel of its own: it runs as a sum of 2-D convolutions.
 
     Returns:
         (kernels that were found in the model, kernels of the file, names of the others).
     """
     weights = [np.asarray(codes).astype(int) for codes in grid]
+    weights += [part for codes in weights if codes.ndim == 5 for part in codes]
     sorted_weights = [np.sort(np.abs(codes), axis=None) for codes in weights]
     found, missing = 0, []
     in_file = kernels(content)
