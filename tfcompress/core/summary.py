@@ -170,7 +170,8 @@ def summary(model: Any) -> Summary:
             readers.setdefault(id(tensor), []).append(call)
     for call in steps:
         layer = call.operation
-        if not isinstance(layer, keras.layers.Layer) or hasattr(layer, "describe_output") or id(layer) in seen:
+        bare = hasattr(layer, "describe_output") and getattr(layer, "activation", None) is None
+        if not isinstance(layer, keras.layers.Layer) or bare or id(layer) in seen:
             continue
         seen.add(id(layer))
         macs = [macs_of(c) for c in steps if c.operation is layer]

@@ -25,6 +25,8 @@ def _taps(model: Any) -> tuple[Any, list[Quantizer]]:
         if not isinstance(old.operation, Quantizer):
             return old.operation(*args, **kwargs)
         tensor = flavor.flatten((args, kwargs))[0]
+        if old.operation.activation:
+            tensor = keras.layers.Activation(old.operation.activation)(tensor)
         if old.operation.fixed is None:
             tensors.append(tensor)
             found.append(old.operation)

@@ -97,6 +97,14 @@ def kind_of(operation: Any) -> Kind:
     return _BY_OPERATION.get(name, Kind.OTHER) if name else Kind.OTHER
 
 
+def relu_of(operation: Any) -> str | None:
+    """ "relu" or "relu6" for a layer or operation that ends in one, else None."""
+    if isinstance(operation, keras.layers.ReLU):
+        return ("relu" if operation.max_value is None else "relu6") if _is_plain_relu(operation) else None
+    name = flavor.operation_name(operation) or activation_name(operation)
+    return name if name in ("relu", "relu6") else None
+
+
 def fixed_range(operation: Any, bits: int) -> tuple[float, float]:
     """The range that LiteRT prescribes for the output of a softmax, sigmoid or tanh.
 

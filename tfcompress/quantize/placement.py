@@ -1,5 +1,6 @@
 """Where the integer runtime has a tensor boundary: after which calls of a flat graph a quantizer stands."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.replay import Call, calls
-from tfcompress.quantize.kinds import Kind, activation_name, fixed_range, kind_of
+from tfcompress.quantize.kinds import Kind, activation_name, fixed_range, kind_of, relu_of
 
 MASK = 1e4  # a constant of this magnitude is a mask's: what it is added to has no range worth learning
 _FUSES = {Kind.NORM: {Kind.PRODUCT}, Kind.RELU: {Kind.PRODUCT, Kind.JOIN, Kind.NORM}}
@@ -26,13 +27,14 @@ class Boundary:
     """A quantizer to be placed.
 
     Attributes:
-        fixed: None for a range that is learned; else takes the bits and gives the range that the runtime prescribes.
-        nonnegative: the tensor has no negative values.
+        operation: the layer or operation whose output it is.
+        is_fixed: the runtime prescribes the range.
+        relu: "relu" or "relu6" when the operation ends in one: the quantizer can compute it.
     """
 
     operation: Any
     is_fixed: bool = False
-    nonnegative: bool = False
+    relu: str | None = None
 
     def fixed(self, bits: int) -> tuple[float, float] | None:
         return fixed_range(self.operation, bits) if self.is_fixed else None
@@ -63,6 +65,7 @@ class Placement:
             for tensor in call.inputs:
                 self._readers.setdefault(id(tensor), []).append(call)
         self._masked = self._find_masked(model)
+        self._times = Counter(id(call.operation) for call in calls(model))
         self._after = {self._key(call): self._boundary(call) for call in calls(model)}
         self.inputs = {id(t): self._reads_numbers(t) for t in model.inputs}
 
@@ -73,6 +76,10 @@ class Placement:
     def of(self, call: Call) -> Boundary | str:
         """The boundary behind a call, or the reason why there is none."""
         return self._after[self._key(call)]
+
+    def called_once(self, call: Call) -> bool:
+        """Whether the layer serves only this call."""
+        return self._times[id(call.operation)] == 1
 
     def _find_masked(self, model: Any) -> set[int]:
         masked: set[int] = set()
@@ -113,5 +120,5 @@ class Placement:
                 return f"computed together with {reader.name}"
             if after is Kind.CONCAT and kind is not Kind.FIXED and id(reader.outputs[0]) not in self._masked:
                 return f"shares the range of {reader.name}"
-        fused_relu = kind is Kind.PRODUCT and activation_name(call.operation) in ("relu", "relu6")
-        return Boundary(call.operation, kind is Kind.FIXED, kind is Kind.RELU or fused_relu)
+        relu = relu_of(call.operation) if kind in (Kind.RELU, Kind.PRODUCT) else None
+        return Boundary(call.operation, kind is Kind.FIXED, relu)

@@ -66,10 +66,10 @@ class _Builder:
         self.notes: dict[str, str] = {}
 
     def _quantizer(self, base: str, grid: Any, tensor: Any, **arguments: Any) -> Any:
-        name, number = f"{base}_range", 0
+        name, number = base, 0
         while name in self._names:
             number += 1
-            name = f"{base}_range_{number}"
+            name = f"{base}_{number}"
         self._names.add(name)
         dtype = str(getattr(tensor.dtype, "name", tensor.dtype))
         return Quantizer(self._ranges, bits=grid.bits, name=name, dtype=dtype, **arguments)(tensor)
@@ -96,7 +96,7 @@ class _Builder:
         if not self._placement.inputs.get(id(old)) or grid is None:
             return new
         if id(old) not in self._inputs:
-            self._inputs[id(old)] = self._quantizer(flavor.input_name(old), grid, new)
+            self._inputs[id(old)] = self._quantizer(f"{flavor.input_name(old)}_range", grid, new)
         return self._inputs[id(old)]
 
     def _note(self, old: Call, boundary: Boundary | str, grid: Any) -> None:
@@ -120,15 +120,19 @@ class _Builder:
         before, given = flavor.flatten((old.args, old.kwargs)), (args, kwargs)
         pairs = iter([self._quantized_input(b, n) for b, n in zip(before, flavor.flatten(given), strict=True)])
         args, kwargs = flavor.map_structure(lambda _: next(pairs), given)
-        outputs = self._layer(old.operation)(*args, **kwargs)
         boundary, grid = self._placement.of(old), self._rules.activations(old.operation)
         self._note(old, boundary, grid)
         if isinstance(boundary, str) or grid is None:
-            return outputs
+            return self._layer(old.operation)(*args, **kwargs)
+        name, relu = f"{old.name}_range", boundary.relu if self._placement.called_once(old) else None
+        if relu and kind_of(old.operation) is Kind.RELU:  # the quantizer computes it, under its name
+            self._names.discard(old.name)
+            return self._quantizer(old.name, grid, flavor.flatten((args, kwargs))[0], activation=relu)
+        if relu:
+            old.operation.activation = keras.activations.linear
+        outputs = self._layer(old.operation)(*args, **kwargs)
         first, *others = flavor.flatten(outputs)
-        first = self._quantizer(
-            old.name, grid, first, fixed=boundary.fixed(grid.bits), nonnegative=boundary.nonnegative
-        )
+        first = self._quantizer(name, grid, first, fixed=boundary.fixed(grid.bits), activation=relu)
         return flavor.pack_like(outputs, [first, *others])
 
 

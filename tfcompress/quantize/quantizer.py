@@ -9,6 +9,8 @@ from tfcompress.core.flavor import keras
 from tfcompress.quantize.fake_quant import learned_step, nudged
 from tfcompress.quantize.ranges import LearnedStep, Ranges, resolve
 
+_RELUS = {"relu": tf.nn.relu, "relu6": tf.nn.relu6}
+
 
 @flavor.register
 class Quantizer(keras.layers.Layer):
@@ -23,7 +25,8 @@ class Quantizer(keras.layers.Layer):
         ranges: "ema", "percentile", "lsq", or a `MovingAverage`, `Percentile` or `LearnedStep`.
         bits: 8 (with a zero point) or 16 (symmetric).
         fixed: (low, high) of a range that the runtime prescribes (softmax: 0 to 255/256); `ranges` is then unused.
-        nonnegative: the tensor has no negative values (after a ReLU), so the range begins at 0.
+        activation: "relu" or "relu6", computed before rounding (in training by the clipping to a range that begins at
+            0, which costs nothing), or None.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3; Esser et al. 2020, arXiv:1902.08153 for "lsq".
 
@@ -37,15 +40,17 @@ class Quantizer(keras.layers.Layer):
         *,
         bits: int = 8,
         fixed: tuple[float, float] | None = None,
-        nonnegative: bool = False,
+        activation: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if bits not in (8, 16):
             raise ValueError(f"`bits` must be 8 or 16. Received: bits={bits!r}")
+        if activation not in (None, *_RELUS):
+            raise ValueError(f"`activation` must be one of {list(_RELUS)} or None. Received: activation={activation!r}")
         if fixed is not None and not (len(fixed) == 2 and fixed[0] <= 0 <= fixed[1] and fixed[0] < fixed[1]):
             raise ValueError(f"`fixed` must be (low, high) around 0. Received: fixed={fixed!r}")
-        self.ranges, self.bits, self.nonnegative = resolve(ranges), bits, nonnegative
+        self.ranges, self.bits, self.activation = resolve(ranges), bits, activation
         self.fixed = None if fixed is None else tuple(float(end) for end in fixed)
         self.supports_masking = True
 
@@ -95,6 +100,11 @@ class Quantizer(keras.layers.Layer):
         half = 2 ** (self.bits - 1)
         return (-half, half - 1) if signed or self.bits == 16 else (0, 2 * half - 1)
 
+    def _clips_as_activation(self) -> bool:
+        """Whether the range, beginning at 0 and ending where a ReLU6 does, clips like the activation before it."""
+        ends_with_it = self.activation == "relu" or not isinstance(self.ranges, LearnedStep)
+        return self.fixed is None and self.bits == 8 and ends_with_it
+
     def _span(self) -> tuple[tf.Tensor, tf.Tensor]:
         """First and last code of a learned step's grid: signed once a negative value was seen."""
         signed = flavor.read(self.observed)[0] < 0
@@ -115,12 +125,15 @@ class Quantizer(keras.layers.Layer):
         old = flavor.read(self.observed)
         keep = tf.minimum(old[2], 1.0)
         if isinstance(self.ranges, LearnedStep):
-            low = tf.zeros(()) if self.nonnegative else tf.reduce_min(values)
-            self.observed.assign(tf.where(keep > 0, old, tf.stack([low, tf.reduce_max(values), 1.0])))
-            start = tf.maximum(2.0 * tf.reduce_mean(tf.abs(values)) / tf.sqrt(self._span()[1]), 1e-9)
-            self.step.assign(tf.where(keep > 0, flavor.read(self.step), start))
+            values = _RELUS[self.activation](values) if self.activation else values
+            low, high, mean = self.ranges.statistics(values)
+            self.observed.assign(tf.where(keep > 0, old, tf.stack([low, high, 1.0])))
+            last = self._span()[1]
+            start = tf.minimum(2.0 * mean / tf.sqrt(last), tf.maximum(-low, high) / last)
+            self.step.assign(tf.where(keep > 0, flavor.read(self.step), tf.maximum(start, 1e-9)))
             return
-        low, high = self.ranges.ends(values, self.nonnegative)
+        low, high = self.ranges.ends(values, nonnegative=self.activation is not None)
+        high = tf.minimum(high, 6.0) if self.activation == "relu6" else high
         momentum = tf.where(flavor.read(self.frozen) > 0, 1.0, self.ranges.momentum) * keep
         new = tf.stack([tf.minimum(low, 0.0), tf.maximum(high, 0.0), 1.0])
         self.observed.assign(tf.where(tf.reduce_all(tf.math.is_finite(new)), momentum * old + (1.0 - momentum) * new, old))
@@ -140,6 +153,8 @@ class Quantizer(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         values = tf.cast(inputs, tf.float32)
+        if self.activation and not (training and self._clips_as_activation()):
+            values = _RELUS[self.activation](values)
         if self.fixed is not None:
             rounded = self._round(values)
         elif training:
@@ -159,8 +174,10 @@ class Quantizer(keras.layers.Layer):
         """The layer with its range as a constant; nothing was seen: a layer that passes its input through."""
         limits = self.limits()
         if limits is None:
-            return keras.layers.Activation("linear", name=self.name)
-        return Quantizer(bits=self.bits, fixed=limits, name=self.name, dtype=flavor.dtype_policy(self))
+            return keras.layers.Activation(self.activation or "linear", name=self.name)
+        return Quantizer(
+            bits=self.bits, fixed=limits, activation=self.activation, name=self.name, dtype=flavor.dtype_policy(self)
+        )
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
@@ -179,7 +196,7 @@ class Quantizer(keras.layers.Layer):
             "ranges": flavor.saving.serialize_keras_object(self.ranges),
             "bits": self.bits,
             "fixed": self.fixed,
-            "nonnegative": self.nonnegative,
+            "activation": self.activation,
         }
 
     @classmethod

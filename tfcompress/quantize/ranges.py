@@ -35,17 +35,24 @@ class MovingAverage(_Saved):
 
     Attributes:
         momentum: in [0, 1).
+        rows: at most so many samples of a batch are looked at, the first ones; each costs a pass over memory.
+            None: all.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3.1.
     """
 
     momentum: float = 0.99
+    rows: int | None = 16
 
     def __post_init__(self) -> None:
         check_momentum(self.momentum)
+        if self.rows is not None and (not isinstance(self.rows, int) or self.rows < 1):
+            raise ValueError(f"`rows` must be a positive whole number or None. Received: rows={self.rows!r}")
 
     def ends(self, values: tf.Tensor, nonnegative: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Smallest and largest of a batch; where nothing is negative the smallest is not looked for."""
+        if len(values.shape):
+            values = values[: self.rows]
         low = tf.zeros((), values.dtype) if nonnegative else tf.reduce_min(values)
         return low, tf.reduce_max(values)
 
@@ -92,10 +99,19 @@ class Percentile(_Saved):
 class LearnedStep(_Saved):
     """The step of the grid is a trained variable (LSQ); the first batch decides where it starts.
 
-        s0 = 2 mean|x| / sqrt(Q),   Q: the grid's last code
+        s0 = min(2 mean|x| / sqrt(Q), max|x| / Q),   Q: the grid's last code
+
+    The first term is the paper's; at 8 bits it is several times wider than any value, which the second prevents.
 
     Source: Esser et al. 2020, arXiv:1902.08153, section 2.1.
     """
+
+    rows: int | None = 16
+
+    def statistics(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Smallest value, largest value and mean magnitude of a batch's first rows."""
+        values = values[: self.rows] if len(values.shape) else values
+        return tf.minimum(tf.reduce_min(values), 0.0), tf.reduce_max(values), tf.reduce_mean(tf.abs(values))
 
 
 Ranges = MovingAverage | Percentile | LearnedStep
