@@ -161,6 +161,18 @@ class Dictionary(keras.Model):
         return {"sum": z + self.table(inputs["i"]), "z": [z]}
 
 
+class MaskedText(keras.Model):
+    """Masks pass from layer to layer inside its call, through a composite."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.block = layers.Embedding(20, 8, mask_zero=True), Block()
+        self.pool, self.head = layers.GlobalAveragePooling1D(), layers.Dense(3)
+
+    def call(self, x):
+        return self.head(self.pool(self.block(self.table(x))))
+
+
 def shared_block():
     z, a, block = keras.Input((5, 8), name="z"), keras.Input((5, 8), name="a"), Block()
     joined = layers.Concatenate()([block(z), block(a)])
@@ -220,6 +232,7 @@ OPEN = {
     "lambda": lambda: chain(floats(4), layers.Lambda(lambda x: x * 2.0, name="twice"), layers.Dense(2)),
     "positions": lambda: chain(integers(5), Positions(), layers.Dense(2)),
     "classifier": lambda: built(Classifier(), floats(5, 8)),
+    "masked_text": lambda: built(MaskedText(), integers(7, below=4)),
     "dictionary": lambda: built(Dictionary(), {"z": floats(4), "i": integers(below=9)}),
 }
 CLOSED = {

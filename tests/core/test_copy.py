@@ -1,5 +1,8 @@
 """Copies compute and train as the original does, and share nothing with it."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -49,6 +52,15 @@ def test_a_closure_over_a_layer_computes_with_the_copy():
     new = copy_layer(old)
     new.dense.set_weights([np.float32([[5.0]])])
     np.testing.assert_array_equal(new(x), [[10.0]])
+
+
+def test_a_copy_keeps_nothing_of_the_original_alive():
+    old = layers.Dense(2)
+    old.build((None, 3))
+    new, gone = copy_layer(old), weakref.ref(old)
+    del old
+    gc.collect()
+    assert gone() is None and new.units == 2
 
 
 def test_one_memo_keeps_one_object_one():
