@@ -43,13 +43,15 @@ def name_ends(draft: Draft, inputs: Sequence[str], outputs: Sequence[str], key: 
 
 
 def separate(draft: Draft) -> None:
-    """Gives every output a tensor of its own, by a RESHAPE to the same shape: one may be an input, or another output."""
+    """Gives every output a tensor of its own, by a RESHAPE to the same shape: it may be an input, or another output."""
     seen = set(draft.inputs)
     for place, index in enumerate(list(draft.outputs)):
         if index in seen:
             tensor = draft.tensors[index]
             shape = draft.add_constant(np.array(tensor.shape, np.int32), f"{draft.name(index)}_shape")
-            copy = draft.add_tensor(tensor.shape, draft.type(index), f"{draft.name(index)}_copy", quantization=tensor.quantization)
+            copy = draft.add_tensor(
+                tensor.shape, draft.type(index), f"{draft.name(index)}_copy", quantization=tensor.quantization
+            )
             options = schema.ReshapeOptionsT(newShape=tensor.shape)
             draft.insert(len(draft.operators), "RESHAPE", [index, shape], [copy], options)
             draft.graph.outputs[place] = copy

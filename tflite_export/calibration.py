@@ -115,7 +115,12 @@ def _matched(data: Any, inputs: Sequence[Input], *, batch: bool) -> list[Any] | 
         return list(data)
     if batch and all(np.isscalar(v) for v in data) and len(inputs) == 1:
         return [np.asarray(data)]
-    if len(inputs) > 1 and len(data) == len(inputs) and all(map(_is_array, data)) and (batch or _same_rank(data, inputs)):
+    if (
+        len(inputs) > 1
+        and len(data) == len(inputs)
+        and all(map(_is_array, data))
+        and (batch or _same_rank(data, inputs))
+    ):
         return list(data)  # of the right form, but of a wrong shape: the check says which
     if not batch and isinstance(data, tuple) and len(inputs) == 1 and 2 <= len(data) <= 3 and _is_array(data[0]):
         return [data[0]]
@@ -144,7 +149,9 @@ def _checked(array: Any, spec: Input) -> np.ndarray:
     array = np.asarray(array)
     if array.ndim != len(spec.shape) + 1 or array.shape[1:] != spec.shape:
         expected = ", ".join(["N", *map(str, spec.shape)])
-        raise ValueError(f"`calibration` for input {spec.name!r} must have the shape ({expected}). Received: {array.shape}")
+        raise ValueError(
+            f"`calibration` for input {spec.name!r} must have the shape ({expected}). Received: {array.shape}"
+        )
     wanted, got = np.dtype(spec.dtype).kind, array.dtype.kind
     if got not in {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}.get(wanted, wanted):
         raise TypeError(f"`calibration` for input {spec.name!r} must hold {spec.dtype} values. Received: {array.dtype}")
@@ -154,7 +161,9 @@ def _checked(array: Any, spec: Input) -> np.ndarray:
 def _finite(array: np.ndarray, spec: Input) -> np.ndarray:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         row = int(np.argwhere(~np.isfinite(array))[0][0])
-        raise ValueError(f"`calibration` for input {spec.name!r} must be finite. Received: NaN or infinity in row {row}")
+        raise ValueError(
+            f"`calibration` for input {spec.name!r} must be finite. Received: NaN or infinity in row {row}"
+        )
     return array.astype(spec.dtype)
 
 

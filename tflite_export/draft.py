@@ -28,7 +28,10 @@ class Draft:
     def __init__(self, content: bytes) -> None:
         self.model = load(content)
         self.graph = self.model.subgraphs[0]
-        self.graph.inputs, self.graph.outputs = [int(i) for i in self.graph.inputs], [int(i) for i in self.graph.outputs]
+        self.graph.inputs, self.graph.outputs = (
+            [int(i) for i in self.graph.inputs],
+            [int(i) for i in self.graph.outputs],
+        )
         self.graph.operators = list(self.graph.operators or [])
         for op in self.graph.operators:
             op.inputs, op.outputs = [int(i) for i in op.inputs], [int(i) for i in op.outputs]
@@ -66,11 +69,11 @@ class Draft:
         return self.graph.outputs
 
     def kind(self, op: Any) -> str:
-        """"CONV_2D", or the name of a custom operation."""
+        """ "CONV_2D", or the name of a custom operation."""
         return kind(self.model, op)
 
     def type(self, index: int) -> str:
-        """"FLOAT32", "INT8", ..."""
+        """ "FLOAT32", "INT8", ..."""
         return TYPES[self.tensors[index].type]
 
     def is_float(self, index: int) -> bool:
@@ -93,10 +96,14 @@ class Draft:
             name = re.sub(r"\.(_\d+)?/", "/", name)
             tensor.name = re.sub(r"(^|/)([^/]+)/\2(_\d+)?/", r"\1\2/", name).encode()
 
-    def value(self, index: int) -> np.ndarray | None:
-        """A constant in its shape, of its own type; None for what is no constant."""
+    def value(self, index: int) -> np.ndarray:
+        """A constant in its shape, of its own type.
+
+        Raises:
+            ValueError: the tensor is no constant.
+        """
         if not self.is_constant(index):
-            return None
+            raise ValueError(f"Tensor {self.name(index)!r} is no constant")
         tensor = self.tensors[index]
         data = np.ascontiguousarray(np.asarray(self.model.buffers[tensor.buffer].data, np.uint8))
         return data.view(DTYPES[TYPES[tensor.type]]).reshape(tensor.shape)
@@ -114,7 +121,7 @@ class Draft:
                     users[index].append(op)
         return users
 
-    def grid(self, index: int) -> Any | None:
+    def grid(self, index: int) -> Any:
         """The schema's quantization of an integer tensor, None when it has none."""
         quantization = self.tensors[index].quantization
         if quantization is None or quantization.scale is None or not np.size(quantization.scale):
@@ -125,7 +132,9 @@ class Draft:
         """Writes a range to be quantized to; the tensor's old one, or its grid, is gone."""
         self.tensors[index].quantization = schema.QuantizationParametersT(min=[float(low)], max=[float(high)])
 
-    def add_tensor(self, shape: Sequence[int], type_name: str, name: str, *, buffer: int | None = None, **fields: Any) -> int:
+    def add_tensor(
+        self, shape: Sequence[int], type_name: str, name: str, *, buffer: int | None = None, **fields: Any
+    ) -> int:
         """A new tensor; `fields` are further attributes of the schema's TensorT. Returns its index."""
         if buffer is None:
             self.model.buffers.append(schema.BufferT())
@@ -175,7 +184,15 @@ class Draft:
             op.builtinOptions = options
         return op
 
-    def insert(self, at: int, kind_name: str, inputs: Sequence[int], outputs: Sequence[int], options: Any = None, version: int = 1) -> Any:
+    def insert(
+        self,
+        at: int,
+        kind_name: str,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        options: Any = None,
+        version: int = 1,
+    ) -> Any:
         """A new operator at place `at` of the order of execution."""
         op = schema.OperatorT(inputs=[], outputs=[int(i) for i in outputs])
         self.operators.insert(at, self.become(op, kind_name, inputs, options, version))

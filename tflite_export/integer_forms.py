@@ -1,6 +1,7 @@
 """Operations that the quantizer would leave in float, spelt by others that have an integer form.
 
-This happens on the converted float file: before the converter's fusions they would be broken (exact GELU, L2 normalization).
+This happens on the converted float file: earlier, the converter's fusions (exact GELU, L2 normalization) would not
+find their patterns any more.
 """
 
 from collections.abc import Callable
@@ -88,7 +89,9 @@ def _squared_difference(draft: Draft, op: Any, samples: Samples | None) -> None:
 def _hard_swish(draft: Draft, op: Any, samples: Samples | None) -> None:
     """x * relu6(x + 3) / 6"""
     relu6 = schema.ActivationFunctionType.RELU6
-    gate = _inserted(draft, op, "ADD", [op.inputs[0], _scalar(draft, op, 3.0)], schema.AddOptionsT(fusedActivationFunction=relu6))
+    gate = _inserted(
+        draft, op, "ADD", [op.inputs[0], _scalar(draft, op, 3.0)], schema.AddOptionsT(fusedActivationFunction=relu6)
+    )
     sixth = _inserted(draft, op, "MUL", [gate, _scalar(draft, op, 1 / 6)], schema.MulOptionsT())
     draft.become(op, "MUL", [op.inputs[0], sixth], schema.MulOptionsT())
 

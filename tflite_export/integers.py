@@ -1,7 +1,5 @@
 """From a float file to an integer one: forms, masks, ranges, quantization, planting, in this order."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from tflite_export import convert, wide
@@ -42,9 +40,7 @@ def quantize(
     notes: list[str] = []
     if samples is None and (unranged(draft) or any(draft.kind(op) == FUSED for op in draft.operators)):
         samples = _generated(draft, spec.batch_size)
-        notes.append(
-            f"ranges of {len(unranged(draft))} inner tensors measured on generated samples; pass calibration="
-        )
+        notes.append(f"ranges of {len(unranged(draft))} inner tensors measured on generated samples; pass calibration=")
     bits = 16 if spec.precision == "int16x8" else 8
     respell(draft, samples, bits)
     lows, said = finite(draft, samples) if samples else ({}, [])
@@ -58,7 +54,9 @@ def quantize(
     settle(result)
     wide.settle(result)
     if spec.int4 == "packed":
-        notes += [f"4-bit kernel of {layer!r} stays one integer to a byte: TFLM runs it so only" for layer in pack(result)]
+        notes += [
+            f"4-bit kernel of {layer!r} stays one integer to a byte: TFLM runs it so only" for layer in pack(result)
+        ]
     try_out(result, (samples or [])[:1])
     return result, rows + made, notes
 
@@ -83,7 +81,9 @@ def _write_ranges(draft: Draft, samples: Samples, lows: dict[int, float], method
             pin(draft, index, *pair, bits)
         else:
             draft.set_range(index, *pair)
-    rows = [(layer_of(draft.name(i)), how) for pairs, how in ((known, "learned"), (measured, "measured")) for i in pairs]
+    rows = [
+        (layer_of(draft.name(i)), how) for pairs, how in ((known, "learned"), (measured, "measured")) for i in pairs
+    ]
     return [ReportRow(layer, "range", how) for layer, how in dict.fromkeys(rows)]
 
 
@@ -121,5 +121,3 @@ def _generated(draft: Draft, batch_size: int) -> Samples:
             sample.append(np.clip(values, low, high).astype(np.float32))
         samples.append(sample)
     return samples
-
-

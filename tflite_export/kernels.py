@@ -86,7 +86,9 @@ def _views(codes: np.ndarray, channels: int, size: int) -> Iterator[np.ndarray]:
         for axis in (codes.ndim - 1, 0):  # gates and groups lie side by side, slices of depth one after the other
             if codes.shape[axis] % parts == 0:
                 for part in np.split(codes, parts, axis):
-                    yield from _views(part.reshape(part.shape[1:]) if part.shape[axis] == 1 and axis == 0 else part, channels, size)
+                    yield from _views(
+                        part.reshape(part.shape[1:]) if part.shape[axis] == 1 and axis == 0 else part, channels, size
+                    )
 
 
 def _trails(shape: tuple[int, ...], channels: int) -> bool:

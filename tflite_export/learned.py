@@ -45,19 +45,24 @@ def learned(draft: Draft) -> dict[int, tuple[float, float]]:
     """Float tensors whose range the model has fixed -> that range: results of DEQUANTIZE."""
     found = {}
     for op in draft.operators:
-        if draft.kind(op) == "DEQUANTIZE" and draft.grid(op.inputs[0]) is not None and not draft.is_constant(op.inputs[0]):
+        if (
+            draft.kind(op) == "DEQUANTIZE"
+            and draft.grid(op.inputs[0]) is not None
+            and not draft.is_constant(op.inputs[0])
+        ):
             found[op.outputs[0]] = _ends(draft, op.inputs[0])
     return found
 
 
 def ahead(draft: Draft) -> dict[int, tuple[float, float]]:
     """Float tensors that are read by QUANTIZE alone, at once or behind operations that only reorder -> that range."""
-    users, found = draft.users(), {}
+    users = draft.users()
+    found: dict[int, tuple[float, float]] = {}
     found.update((op.outputs[0], _ends(draft, op.outputs[0])) for op in draft.operators if draft.kind(op) == "QUANTIZE")
     for index in [*reversed([o for op in draft.operators for o in op.outputs]), *draft.inputs]:
         readers = users.get(index, [])
         known = [_known(draft, op, found) for op in readers]
-        if readers and draft.is_float(index) and index not in draft.outputs and all(pair is not None for pair in known):
+        if draft.is_float(index) and index not in draft.outputs and known and known[0] and None not in known:
             found[index] = known[0]
     return {index: pair for index, pair in found.items() if draft.is_float(index)}
 
@@ -71,8 +76,8 @@ def _known(draft: Draft, op: Any, found: dict[int, tuple[float, float]]) -> tupl
 def unranged(draft: Draft) -> list[int]:
     """Float tensors that need a measured range, in the order in which they are computed.
 
-    Left out: results of DEQUANTIZE, tensors that only go to a QUANTIZE, results that share the grid of what they are made
-    of, and results of operations with a fixed range.
+    Left out: results of DEQUANTIZE, tensors that only go to a QUANTIZE, results that share the grid of what they are
+    made of, and results of operations with a fixed range.
     """
     done = {*learned(draft), *ahead(draft)}
     found = [i for i in (*draft.inputs, *_results(draft)) if draft.is_float(i) and i not in done]
@@ -135,7 +140,7 @@ def pin(draft: Draft, index: int, low: float, high: float, bits: int) -> None:
         bits: 8 or 16.
     """
     scale, zero = grid_of(low, high, bits)
-    quantization = schema.QuantizationParametersT(scale=np.float32([scale]), zeroPoint=np.array([zero]))
+    quantization = schema.QuantizationParametersT(scale=np.array([scale], np.float32), zeroPoint=np.array([zero]))
     shape, name = draft.tensors[index].shape, draft.name(index)
     stored = draft.add_tensor(shape, f"INT{bits}", f"{name}_int{bits}", quantization=quantization)
     real = draft.add_tensor(shape, "FLOAT32", name + "_real")
@@ -170,6 +175,9 @@ def _results(draft: Draft) -> Iterable[int]:
 
 def _ends(draft: Draft, index: int) -> tuple[float, float]:
     """Real values of the smallest and the largest integer of a tensor's grid."""
-    grid, limits = draft.grid(index), {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-32768, 32767)}[draft.type(index)]
+    grid, limits = (
+        draft.grid(index),
+        {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-32768, 32767)}[draft.type(index)],
+    )
     scale, zero = float(np.ravel(grid.scale)[0]), int(np.ravel(grid.zeroPoint)[0])
     return (limits[0] - zero) * scale, (limits[1] - zero) * scale

@@ -1,12 +1,12 @@
 """Constants that mean "not this one": -1e9 before a softmax, -inf before a maximum.
 
-As a value of a tensor such a constant would be its range, and the real scores would share one or two integers. It gets
-the size that it needs instead: N masked positions together stay below one 8-bit step of probability,
+As a value of a tensor such a constant would be its range, and the real scores would share one or two integers. It
+gets the size that it needs instead: N masked positions together stay below one 8-bit step of probability,
 
     low = min over rows of (largest real score) - ln(256 N)
 
-and the constant becomes low - (largest score of all positions), doubled until every masked position lies below low. There
-the range of the softmax's input ends.
+and the constant becomes low - (largest score of all positions), doubled until every masked position lies below low.
+There the range of the softmax's input ends.
 """
 
 from collections import defaultdict
@@ -65,7 +65,8 @@ def finite(draft: Draft, samples: Samples) -> tuple[dict[int, float], list[str]]
         sizes.update({c: 2 * sizes[c] for c, found in reach.items() if loud & set(found)})
     silent = [s for s in sinks if not np.any(np.abs(before[s]) >= LARGE)]
     notes = [
-        f"the mask before {draft.name(s)!r} never fires in the calibration data: its range is that of unmasked values only"
+        f"the mask before {draft.name(s)!r} never fires in the calibration data: "
+        "its range is that of unmasked values only"
         for s in silent
     ]
     ends = {points[s]: low for s, low in lows.items() if sinks[s] in _SOFT | {"MAX_POOL_2D"}}
@@ -88,7 +89,8 @@ def _own_copies(draft: Draft) -> dict[int, np.ndarray]:
 
 def _reached(draft: Draft, constants: dict[int, np.ndarray]) -> dict[int, dict[int, str]]:
     """Constant -> the softmaxes and maxima (input tensor -> kind) that it reaches."""
-    makers, reach = draft.makers(), defaultdict(dict)
+    makers = draft.makers()
+    reach: dict[int, dict[int, str]] = defaultdict(dict)
     for op in draft.operators:
         kind = draft.kind(op)
         if kind not in _SOFT | _HARD or not draft.is_float(op.inputs[0]):

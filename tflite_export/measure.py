@@ -29,7 +29,9 @@ def runs(draft: Draft, samples: Iterable[Sequence[np.ndarray]], tensors: Sequenc
         # Optimized kernels: the reference ones would take twenty times as long.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that keeping all tensors takes memory is what is wanted here
-            interpreter = Interpreter(model_content=draft.content(), experimental_preserve_all_tensors=True, num_threads=2)
+            interpreter = Interpreter(
+                model_content=draft.content(), experimental_preserve_all_tensors=True, num_threads=2
+            )
         interpreter.allocate_tensors()
         for sample in samples:
             for index, value in zip(draft.inputs, sample, strict=True):
@@ -51,7 +53,9 @@ def try_out(draft: Draft, samples: Sequence[Sequence[np.ndarray]]) -> None:
         pass
 
 
-def ends(draft: Draft, samples: Sequence[Sequence[np.ndarray]], tensors: Sequence[int]) -> dict[int, tuple[float, float]]:
+def ends(
+    draft: Draft, samples: Sequence[Sequence[np.ndarray]], tensors: Sequence[int]
+) -> dict[int, tuple[float, float]]:
     """Smallest and largest value of each tensor over all samples.
 
     Raises:

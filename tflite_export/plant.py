@@ -1,9 +1,9 @@
 """Our integers in the file: kernels that lie on a grid are written as integers, 4-bit ones two to a byte."""
 
-from ai_edge_litert import schema_py_generated as schema
 from collections.abc import Sequence
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from tfcompress.core.grid import IntegerWeight
 from tflite_export.draft import Draft, layer_of
@@ -47,7 +47,9 @@ def plant(draft: Draft, weights: Sequence[IntegerWeight]) -> tuple[list[ReportRo
             if (index, axis) not in done:
                 codes = integers.match(draft.value(index), axis)
                 done[index, axis] = index if codes is None else _dequantized(draft, index, axis, codes)
-                detail = "8 bits, by the converter" if codes is None else f"{codes.bits} bits of {codes.source}, planted"
+                detail = (
+                    "8 bits, by the converter" if codes is None else f"{codes.bits} bits of {codes.source}, planted"
+                )
                 rows.append(ReportRow(layer_of(draft.name(index)), "kernel", detail))
             op.inputs[place] = done[index, axis]
             if draft.kind(op) == "GATHER" and op.inputs[place] != index:
@@ -57,7 +59,9 @@ def plant(draft: Draft, weights: Sequence[IntegerWeight]) -> tuple[list[ReportRo
 
 def planted(draft: Draft) -> set[int]:
     """Results of DEQUANTIZE of a constant."""
-    return {op.outputs[0] for op in draft.operators if draft.kind(op) == "DEQUANTIZE" and draft.is_constant(op.inputs[0])}
+    return {
+        op.outputs[0] for op in draft.operators if draft.kind(op) == "DEQUANTIZE" and draft.is_constant(op.inputs[0])
+    }
 
 
 def pack(draft: Draft) -> list[str]:

@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export.draft import Draft
 
 BLOCK, FUSED = "BlockLSTMV2", "UNIDIRECTIONAL_SEQUENCE_LSTM"
-# Places of the fused operation's inputs: four kernels, four recurrent kernels, four biases (gates i, f, c, o), two states.
+# Places of the fused operation's inputs: four kernels, four recurrent ones, four biases (gates i, f, c, o), two states.
 KERNELS, BIASES, HIDDEN, CELL = range(1, 9), range(12, 16), 18, 19
 _CELL_BOUNDS = 0.9, 63.0
 _GATES = ("input", "forget", "cell", "output")
@@ -18,7 +18,7 @@ _GATES = ("input", "forget", "cell", "output")
 def fuse(draft: Draft) -> None:
     """Turns each block operation, which no runtime has, into the fused one; time stays the first axis.
 
-    The block reads (length, x [T, B, F], cell state, output state, weights [F + U, 4 U], three peepholes, bias [4 U]) and
+    The block reads (length, x [T, B, F], cell state, output state, weights [F + U, 4 U], three peepholes, bias [4 U]);
     its seventh result is the output sequence [T, B, U].
     """
     for op in list(draft.operators):
@@ -48,9 +48,9 @@ def fuse(draft: Draft) -> None:
 def state_ranges(draft: Draft, op: Any, sequences: Sequence[np.ndarray], output: tuple[float, float]) -> None:
     """Writes the ranges that the integer kernel needs beside those of its input and output.
 
-    The output state shares the output's range. The converter rounds the cell state's scale up to a power of two, and the
-    kernel's tanh knows those from 2**-15 to 2**-9 only (outside it returns nonsense without an error): the bound of the
-    cell state stays within.
+    The output state shares the output's range. The converter rounds the cell state's scale up to a power of two, and
+    the kernel's tanh knows those from 2**-15 to 2**-9 only (outside it returns nonsense without an
+    error): the bound of the cell state stays within.
 
     Args:
         draft: the float file, changed in place.
@@ -72,7 +72,7 @@ def state_ranges(draft: Draft, op: Any, sequences: Sequence[np.ndarray], output:
 
 
 def settle(draft: Draft) -> None:
-    """Gives the output state of every integer LSTM exactly the grid of its output: the kernel copies one to the other."""
+    """Gives the output state of every integer LSTM exactly the grid of its output: one is a copy of the other."""
     for op in draft.operators:
         if draft.kind(op) == FUSED and draft.type(op.inputs[HIDDEN]) == draft.type(op.outputs[0]) == "INT8":
             for index in (op.inputs[HIDDEN], op.intermediates[-1]):
@@ -103,9 +103,7 @@ def _states(draft: Draft, op: Any, x: np.ndarray) -> tuple[list[np.ndarray], np.
 
 def _constant(draft: Draft, index: int) -> tuple[np.ndarray, bool]:
     """A constant as float32, and whether it is stored in half precision behind a DEQUANTIZE."""
-    value = draft.value(index)
-    if value is None:
-        value = draft.value(draft.makers()[index].inputs[0])
+    value = draft.value(index if draft.is_constant(index) else draft.makers()[index].inputs[0])
     return value.astype(np.float32), value.dtype == np.float16
 
 

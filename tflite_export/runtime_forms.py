@@ -93,7 +93,7 @@ def _check_steps(old: Call) -> None:
         )
 
 
-class Unrolled(_layers.Layer):
+class Unrolled(keras.layers.Layer):
     """A recurrent layer, its steps one after the other in the graph instead of in a loop."""
 
     form = "unrolled"
@@ -129,7 +129,7 @@ def _unrolling(parts: list[Any]) -> Iterator[None]:
             setattr(part, name, value)
 
 
-class Fused(_layers.Layer):
+class Fused(keras.layers.Layer):
     """An LSTM (or two, in both directions) as TensorFlow's block operation, which becomes the runtime's fused one."""
 
     form = "fused UNIDIRECTIONAL_SEQUENCE_LSTM"
@@ -166,16 +166,18 @@ def _block(layer: Any, inputs: tf.Tensor) -> tf.Tensor:
     state, peephole = tf.zeros((tf.shape(x)[0], units)), tf.zeros(units)
     weights = tf.concat([tf.convert_to_tensor(cell.kernel), tf.convert_to_tensor(cell.recurrent_kernel)], 0)
     sequence = tf.raw_ops.BlockLSTMV2(
-        seq_len_max=tf.constant(x.shape[1], tf.int64), x=tf.transpose(x, [1, 0, 2]), cs_prev=state, h_prev=state, w=weights,
-        wci=peephole, wcf=peephole, wco=peephole, b=bias, cell_clip=0.0, use_peephole=False,
+        seq_len_max=tf.constant(x.shape[1], tf.int64), x=tf.transpose(x, [1, 0, 2]), cs_prev=state, h_prev=state,
+        w=weights, wci=peephole, wcf=peephole, wco=peephole, b=bias, cell_clip=0.0, use_peephole=False,
     ).h  # fmt: skip
     return tf.transpose(sequence, [1, 0, 2]) if layer.return_sequences else sequence[-1]
 
 
-class DepthSlices(_layers.Layer):
+class DepthSlices(keras.layers.Layer):
     """A 3-D convolution as a sum of 2-D ones: one for each slice of the kernel's depth, over all depths at once.
 
-    y[d] = sum over k of conv2d(x[d * stride + k * dilation - pad], kernel[k]): the runtime's 3-D convolution has no integer kernel.
+        y[d] = sum over k of conv2d(x[d * stride + k * dilation - pad], kernel[k])
+
+    The runtime's 3-D convolution has no integer kernel.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -195,7 +197,7 @@ class DepthSlices(_layers.Layer):
             x = tf.pad(x, [[0, 0], [total // 2, total - total // 2], [0, 0], [0, 0], [0, 0]])
             depth += total
         count = (depth - reach) // stride + 1
-        y = 0
+        y: Any = 0
         for k in range(size):
             start = k * dilation
             part = x[:, start : start + (count - 1) * stride + 1 : stride]

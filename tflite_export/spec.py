@@ -44,7 +44,8 @@ class ExportSpec:
         for side, value in (("inputs", self.inputs), ("outputs", self.outputs)):
             if value not in allowed:
                 raise ValueError(
-                    f"`{side}` must be one of {list(allowed)} for precision {self.precision!r}. Received: {side}={value!r}"
+                    f"`{side}` must be one of {list(allowed)} for precision {self.precision!r}. "
+                    f"Received: {side}={value!r}"
                 )
         if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise ValueError(f"`batch_size` must be a whole number >= 1. Received: batch_size={self.batch_size!r}")

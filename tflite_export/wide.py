@@ -106,5 +106,7 @@ def settle(draft: Draft) -> None:
                     wide[index] = draft.add_constant(value, draft.name(index), quantization=grid)
                 op.inputs[place] = wide[index]
         elif draft.kind(op) in _HALF_OPEN and draft.type(op.outputs[0]) == "INT16":
-            grid = schema.QuantizationParametersT(scale=np.float32([1 / 32768]), zeroPoint=np.zeros(1, np.int64))
+            grid = schema.QuantizationParametersT(
+                scale=np.array([1 / 32768], np.float32), zeroPoint=np.zeros(1, np.int64)
+            )
             draft.tensors[op.outputs[0]].quantization = grid

@@ -102,7 +102,7 @@ def test_real_numbers_are_no_tokens():
 
 
 def test_inputs_of_different_length_are_refused():
-    with pytest.raises(ValueError, match="{'image': 5, 'ids': 4}"):
+    with pytest.raises(ValueError, match=r"{'image': 5, 'ids': 4}"):
         rows([X, T[:4]], [IMAGE, IDS])
 
 

@@ -30,7 +30,7 @@ def named(model, x):
     """A zoo entry's data by the names of its inputs."""
     if isinstance(x, dict):
         return x
-    return dict(zip([t.name for t in model.inputs], x if isinstance(x, list) else [x]))
+    return dict(zip([t.name for t in model.inputs], x if isinstance(x, list) else [x], strict=True))
 
 
 def input_names(content):
@@ -56,7 +56,7 @@ def test_the_integer_file_follows_keras(name):
     assert exported.report.float_operations == ()
     inputs = named(model, x) if isinstance(x, list) else dict.fromkeys(input_names(exported.content), x)
     found, expected = run(exported.content, inputs), model.predict(x, verbose=0)
-    pairs = zip(found.values(), [expected[k] for k in found] if isinstance(expected, dict) else [expected])
+    pairs = zip(found.values(), [expected[k] for k in found] if isinstance(expected, dict) else [expected], strict=True)
     for values, truth in pairs:
         assert np.corrcoef(values.ravel(), truth.ravel())[0, 1] > 0.99
 
@@ -114,9 +114,9 @@ def test_integers_at_the_boundary(kind):
     interpreter.allocate_tensors()
     place, end = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     assert place["dtype"] == end["dtype"] == np.dtype(kind)
-    floats = list(run(export(model, "int8", calibration=x).content, {"image": x}).values())[0]
+    floats = next(iter(run(export(model, "int8", calibration=x).content, {"image": x}).values()))
     scale, zero = place["quantization"]
-    for row, expected in zip(x, floats):
+    for row, expected in zip(x, floats, strict=True):
         interpreter.set_tensor(place["index"], np.round(row[None] / scale + zero).astype(kind))
         interpreter.invoke()
         real = (interpreter.get_tensor(end["index"])[0].astype(float) - end["quantization"][1]) * end["quantization"][0]
@@ -161,7 +161,7 @@ def test_inner_tensors_are_measured_on_generated_samples_and_the_report_says_so(
 
 def test_a_float_model_without_calibration_names_what_needs_it():
     model, _ = ZOO["residual"]()
-    with pytest.raises(ValueError, match="`calibration` is needed.*'image', 'activation"):
+    with pytest.raises(ValueError, match=r"`calibration` is needed.*'image', 'activation"):
         export(model, "int8")
 
 
@@ -175,7 +175,7 @@ def test_a_float_operation_is_refused_or_listed():
     inputs = keras.Input((6,))
     model = keras.Model(inputs, layers.Dense(4)(Ceiling(name="round_up")(layers.Dense(5)(inputs))))
     x = np.random.default_rng(0).normal(size=(9, 6)).astype("float32")
-    with pytest.raises(ExportError, match="CEIL in 'round_up'.*allow_float=True"):
+    with pytest.raises(ExportError, match=r"CEIL in 'round_up'.*allow_float=True"):
         export(model, "int8", calibration=x)
     exported = export(model, "int8", calibration=x, allow_float=True)
     assert any("CEIL in 'round_up'" in text for text in exported.report.float_operations)
@@ -196,12 +196,14 @@ def test_weights_that_are_not_finite_are_named():
     inputs = keras.Input((6,))
     model = keras.Model(inputs, layers.Dense(4, name="broken")(inputs))
     model.layers[-1].kernel.assign(np.full((6, 4), np.nan))
-    with pytest.raises(ValueError, match="broken/kernel.*24 NaN"):
+    with pytest.raises(ValueError, match=r"broken/kernel.*24 NaN"):
         export(model)
 
 
 @pytest.mark.parametrize(
-    "model, error", [(lambda x: x, TypeError), (keras.Sequential([layers.Dense(3)]), ValueError)], ids=["function", "unbuilt"]
+    "model, error",
+    [(lambda x: x, TypeError), (keras.Sequential([layers.Dense(3)]), ValueError)],
+    ids=["function", "unbuilt"],
 )
 def test_what_is_no_built_model_is_refused(model, error):
     with pytest.raises(error, match="`model`"):
@@ -211,7 +213,7 @@ def test_what_is_no_built_model_is_refused(model, error):
 def test_open_sizes_are_given_by_name():
     inputs = keras.Input((None,), dtype="int32", name="tokens")
     model = keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling1D()(layers.Embedding(9, 4)(inputs))))
-    with pytest.raises(ValueError, match="'tokens' has the open shape.*shapes="):
+    with pytest.raises(ValueError, match=r"'tokens' has the open shape.*shapes="):
         export(model)
     draft = Draft(export(model, shapes={"tokens": (7,)}).content)
     assert draft.tensors[draft.inputs[0]].shape == [1, 7]
@@ -222,7 +224,7 @@ def test_the_model_is_not_changed_and_a_second_export_is_equal():
     before = [np.asarray(w).copy() for w in model.weights]
     first, second = (tflite_export.export(model, "int8", calibration=x).content for _ in range(2))
     assert first == second
-    for old, new in zip(before, model.weights):
+    for old, new in zip(before, model.weights, strict=True):
         np.testing.assert_array_equal(old, np.asarray(new))
 
 

@@ -87,4 +87,6 @@ def test_elu_computes_in_8_bits_between_its_neighbours():
     assert any("ELU" in text for text in float_operations(result))
     lower(result)
     assert float_operations(result) == []
-    np.testing.assert_allclose(output(result, X), 2 * np.where(X > 0, X, np.exp(X) - 1), atol=0.04)  # two steps of 5 / 255
+    np.testing.assert_allclose(
+        output(result, X), 2 * np.where(X > 0, X, np.exp(X) - 1), atol=0.04
+    )  # two steps of 5 / 255

@@ -25,7 +25,9 @@ def test_what_computes_in_float_is_named_with_its_layer():
 
 
 def test_an_integer_file_has_none_though_its_ends_are_float():
-    draft = Draft(convert.float_file(convert.frozen(lambda x: [x * np.float32(2)], [tf.TensorSpec((1, 4), name="input_0")])))
+    draft = Draft(
+        convert.float_file(convert.frozen(lambda x: [x * np.float32(2)], [tf.TensorSpec((1, 4), name="input_0")]))
+    )
     for index in [*draft.inputs, *draft.outputs]:
         draft.set_range(index, -2.0, 2.0)
     assert float_operations(Draft(convert.quantized(draft.content(), "int8"))) == []

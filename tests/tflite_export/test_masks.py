@@ -42,10 +42,10 @@ def specs():
 @pytest.mark.parametrize("call", [added, selected])
 def test_masked_positions_together_stay_below_an_8_bit_step(call, specs):
     draft = drafted(call, *specs)
-    samples = [list(pair) for pair in zip(SCORES, KEEP)]
-    lows, notes = finite(draft, samples)
+    samples = [list(pair) for pair in zip(SCORES, KEEP, strict=True)]
+    _, notes = finite(draft, samples)
     assert notes == []
-    for (y,), scores, keep in zip(runs(draft, samples, draft.outputs), SCORES, KEEP):
+    for (y,), scores, keep in zip(runs(draft, samples, draft.outputs), SCORES, KEEP, strict=True):
         np.testing.assert_allclose(y, softmax(scores, keep), atol=1 / 256)
         assert (y * (keep[:, None] == 0)).sum(-1).max() < 1 / 256
 
@@ -53,11 +53,11 @@ def test_masked_positions_together_stay_below_an_8_bit_step(call, specs):
 @pytest.mark.parametrize("call", [added, selected])
 def test_the_range_is_that_of_real_scores(call, specs):
     draft = drafted(call, *specs)
-    samples = [list(pair) for pair in zip(SCORES, KEEP)]
+    samples = [list(pair) for pair in zip(SCORES, KEEP, strict=True)]
     lows, _ = finite(draft, samples)
     ((tensor, low),) = lows.items()
     # the smallest of all rows' largest unmasked scores, less ln(256 * 8)
-    top = min(np.where(k[:, None] > 0, s, -np.inf).max(-1).min() for s, k in zip(SCORES, KEEP))
+    top = min(np.where(k[:, None] > 0, s, -np.inf).max(-1).min() for s, k in zip(SCORES, KEEP, strict=True))
     assert low == pytest.approx(top - np.log(256 * 8), rel=1e-5)
     assert ends(draft, samples, [tensor])[tensor][0] > -200
 

@@ -35,7 +35,9 @@ def test_ends_are_those_of_each_tensor_itself(content):
     by_kind = {draft.kind(op): found[op.outputs[0]] for op in draft.operators}
     assert found[draft.inputs[0]] == expected[0]
     np.testing.assert_allclose(by_kind["SIN"], expected[2], rtol=1e-5)
-    np.testing.assert_allclose(by_kind["ADD"], expected[3], rtol=1e-5)  # the sine, its operand, keeps a range of its own
+    np.testing.assert_allclose(
+        by_kind["ADD"], expected[3], rtol=1e-5
+    )  # the sine, its operand, keeps a range of its own
 
 
 def test_zero_lies_inside(content):

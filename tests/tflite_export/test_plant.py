@@ -9,8 +9,11 @@ from tflite_export.exporter import export
 from tflite_export.plant import nibbles
 
 keras, layers = tf.keras, tf.keras.layers
-KERNELS = {"CONV_2D": (lambda q: q.transpose(3, 0, 1, 2), 0), "DEPTHWISE_CONV_2D": (lambda q: q.reshape(1, *q.shape[:2], -1), 3),
-           "FULLY_CONNECTED": (lambda q: q.T, 0)}  # fmt: skip
+KERNELS = {
+    "CONV_2D": (lambda q: q.transpose(3, 0, 1, 2), 0),
+    "DEPTHWISE_CONV_2D": (lambda q: q.reshape(1, *q.shape[:2], -1), 3),
+    "FULLY_CONNECTED": (lambda q: q.T, 0),
+}
 
 
 def on_grid(model, bits, seed=0):
@@ -20,7 +23,9 @@ def on_grid(model, bits, seed=0):
         for weight in layer.weights:
             shape = tuple(weight.shape)
             if len(shape) < 2:
-                weight.assign(rng.uniform(0.3, 1.5, shape) * (rng.choice([-1, 1], shape) if "gamma" in weight.name else 1))
+                weight.assign(
+                    rng.uniform(0.3, 1.5, shape) * (rng.choice([-1, 1], shape) if "gamma" in weight.name else 1)
+                )
                 continue
             axis = 2 if isinstance(layer, layers.DepthwiseConv2D) else len(shape) - 1
             codes = rng.integers(-top, top + 1, shape)
@@ -60,7 +65,7 @@ def test_every_integer_of_the_model_is_in_the_file(bits, data):
     folded = gamma / np.sqrt(variance + norm.epsilon)
     found = kernels_of(draft)
     assert len(found) == len(own) == 4
-    for number, ((op, turn, axis), (codes, scale)) in enumerate(zip(found, own)):
+    for number, ((op, turn, axis), (codes, scale)) in enumerate(zip(found, own, strict=True)):
         factor = folded if number == 0 else np.ones_like(scale)
         sign = np.sign(factor).reshape([-1 if a == axis else 1 for a in range(turn(codes).ndim)])
         np.testing.assert_array_equal(draft.value(op.inputs[1]), turn(codes) * sign)
@@ -74,9 +79,11 @@ def test_biases_are_rounded_to_the_accumulators_grid(data):
     biases = [np.asarray(layer.bias) for layer in model.layers[-4:] if getattr(layer, "bias", None) is not None]
     ops = [op for op, _, _ in kernels_of(draft)][1:]
     assert len(biases) == len(ops) == 3
-    for op, bias in zip(ops, biases):
+    for op, bias in zip(ops, biases, strict=True):
         grid = draft.grid(op.inputs[2])
-        step = np.float64(draft.grid(op.inputs[0]).scale[0]) * np.broadcast_to(draft.grid(op.inputs[1]).scale, bias.shape)
+        step = np.float64(draft.grid(op.inputs[0]).scale[0]) * np.broadcast_to(
+            draft.grid(op.inputs[1]).scale, bias.shape
+        )
         np.testing.assert_allclose(np.broadcast_to(grid.scale, bias.shape), step, rtol=1e-6)
         np.testing.assert_array_equal(draft.value(op.inputs[2]), np.round(bias / step))
 
@@ -139,7 +146,8 @@ def test_packed_files_are_smaller_and_compute_the_same(data):
     model = network()
     on_grid(model, 4)
     packed, unpacked = (
-        export(model, "int8", calibration=data, inputs="int8", outputs="int8", int4=how).content for how in ("packed", "unpacked")
+        export(model, "int8", calibration=data, inputs="int8", outputs="int8", int4=how).content
+        for how in ("packed", "unpacked")
     )
     integers = np.random.default_rng(2).integers(-128, 128, data.shape).astype("int8")
     for resolver in (OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, OpResolverType.BUILTIN_REF):
@@ -149,7 +157,8 @@ def test_packed_files_are_smaller_and_compute_the_same(data):
     np.testing.assert_array_equal(micro_outputs(packed, integers), micro_outputs(unpacked, integers))
     small, large = Draft(packed), Draft(unpacked)
     sizes = [
-        sum(len(d.model.buffers[d.tensors[op.inputs[1]].buffer].data) for op, _, _ in kernels_of(d)[:3]) for d in (small, large)
+        sum(len(d.model.buffers[d.tensors[op.inputs[1]].buffer].data) for op, _, _ in kernels_of(d)[:3])
+        for d in (small, large)
     ]
     assert sizes[0] <= 0.52 * sizes[1]
 

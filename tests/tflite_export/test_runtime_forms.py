@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
 from tflite_export.exporter import export
 from tflite_export.measure import runs
-from tflite_export.draft import Draft
 from tflite_export.runtime_forms import needs_forms, runtime_forms
 
 keras, layers = tf.keras, tf.keras.layers
@@ -46,7 +46,9 @@ LSTMS = {
 def test_an_lstm_is_fused(make):
     model, x = model_of(make(), (5, 3)), rng.normal(size=(3, 5, 3)).astype("float32")
     content = export(model).content
-    assert kinds(content).count("UNIDIRECTIONAL_SEQUENCE_LSTM") == (2 if "bidirectional" in model.layers[-1].name else 1)
+    assert kinds(content).count("UNIDIRECTIONAL_SEQUENCE_LSTM") == (
+        2 if "bidirectional" in model.layers[-1].name else 1
+    )
     assert not {"WHILE", "TENSOR_ARRAY"} & set(kinds(content))
     np.testing.assert_allclose(file_output(content, x), model.predict(x, verbose=0), atol=1e-5)
 
@@ -99,7 +101,9 @@ def test_an_unknown_number_of_steps_is_refused():
         runtime_forms(model)
 
 
-@pytest.mark.parametrize("strides, padding, dilation", [(1, "same", 1), (2, "same", 1), (2, "valid", 1), (1, "valid", 2)])
+@pytest.mark.parametrize(
+    "strides, padding, dilation", [(1, "same", 1), (2, "same", 1), (2, "valid", 1), (1, "valid", 2)]
+)
 def test_a_3d_convolution_is_a_sum_of_2d_ones(strides, padding, dilation):
     layer = layers.Conv3D(4, 3, strides=strides, padding=padding, dilation_rate=dilation, activation="relu")
     model, x = model_of(layer, (7, 8, 6, 2)), rng.normal(size=(2, 7, 8, 6, 2)).astype("float32")
@@ -125,5 +129,3 @@ def test_a_recurrent_layer_inside_a_nested_model_is_seen():
     content = export(model).content
     assert "UNIDIRECTIONAL_SEQUENCE_LSTM" in kinds(content)
     np.testing.assert_allclose(file_output(content, x), model.predict(x, verbose=0), atol=1e-5)
-
-

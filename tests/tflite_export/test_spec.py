@@ -10,7 +10,9 @@ def test_defaults_are_a_float_file_of_one_row():
     assert (spec.precision, spec.batch_size, spec.is_integer) == ("float32", 1, False)
 
 
-@pytest.mark.parametrize("precision, integer", [("float16", False), ("dynamic", False), ("int8", True), ("int16x8", True)])
+@pytest.mark.parametrize(
+    "precision, integer", [("float16", False), ("dynamic", False), ("int8", True), ("int16x8", True)]
+)
 def test_is_integer_says_whether_activations_are(precision, integer):
     assert ExportSpec(precision).is_integer is integer
 
