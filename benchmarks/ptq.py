@@ -22,22 +22,22 @@ def converter(model: Any, samples: np.ndarray) -> bytes:
     """TFLiteConverter's post-training quantization, from a frozen graph of batch 1."""
     spec = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
     function = tf.function(lambda x: model(x, training=False)).get_concrete_function(spec)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(function)])
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([sample[None]] for sample in samples)
-    return converter.convert()
+    path = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(function)])
+    path.optimizations = [tf.lite.Optimize.DEFAULT]
+    path.representative_dataset = lambda: ([sample[None]] for sample in samples)
+    return path.convert()
 
 
 def edge_quantizer(model: Any, samples: np.ndarray) -> bytes:
-    """AI Edge Quantizer's static recipe on the float file."""
+    """AI Edge Quantizer's static recipe on our float file, which has the signature that it asks for."""
     from ai_edge_quantizer import quantizer, recipe
 
     content = tflite_export.export(model, "float32").content
     (name,) = tflite_export.Runner(content).inputs
-    quantize = quantizer.Quantizer(content)
-    quantize.load_quantization_recipe(recipe.static_wi8_ai8())
-    calibration = quantize.calibrate({"serving_default": [{name: sample[None]} for sample in samples]}, num_threads=2)
-    return bytes(quantize.quantize(calibration).quantized_model)
+    path = quantizer.Quantizer(content)
+    path.load_quantization_recipe(recipe.static_wi8_ai8())
+    calibration = path.calibrate({"serving_default": [{name: sample[None]} for sample in samples]}, num_threads=2)
+    return bytes(path.quantize(calibration).quantized_model)
 
 
 def ours(model: Any, samples: np.ndarray) -> bytes:
@@ -76,6 +76,7 @@ def main() -> None:
     table = Table(title=f"INT8 without training, {current()}, {len(x_test):,} test images, {options.samples} samples")
     for heading in ("network", "path", "accuracy", "to float", "dB to float", "float ops", "bytes", "s"):
         table.add_column(heading, justify="left" if heading in ("network", "path") else "right", no_wrap=True)
+    failures: list[str] = []
     figures: dict[tuple[str, str], tuple[float, float]] = {}
     for name in [options.only] if options.only else networks.NETWORKS:
         networks.keras.utils.set_random_seed(0)
@@ -90,7 +91,8 @@ def main() -> None:
                 seconds = time.perf_counter() - start
                 received = np.asarray(tflite_export.Runner(content, process=True)(x_test))
             except (RuntimeError, ValueError, tflite_export.ExportError) as error:
-                table.add_row("", path, f"{type(error).__name__}: {str(error).strip()[:60]}")
+                failures.append(f"{name}, {path}: {type(error).__name__}: {str(error).strip()[:300]}")
+                table.add_row("", path, "failed")
                 continue
             accuracy = networks.accuracy(received, y_test)
             figures[name, path] = decibels(in_float, received), accuracy - share
@@ -100,6 +102,7 @@ def main() -> None:
                 str(left), f"{len(content):,}", f"{seconds:.1f}",
             )  # fmt: skip
     Console(width=120).print(table)
+    print(*failures, sep="\n")
     for name in dict.fromkeys(name for name, _ in figures):
         own = figures.get((name, "tfcompress"))
         if own is None:
