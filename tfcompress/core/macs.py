@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.replay import Call
 from tfcompress.core.transformed import Transformed, named_weights
@@ -20,6 +21,13 @@ def _positions(layer: Any, shape: tuple[int | None, ...]) -> int | None:
     return None if None in spatial else math.prod(d for d in spatial if d is not None)
 
 
+def _einsum_macs(layer: Any, given: tuple[int | None, ...]) -> int | None:
+    """Each number of the input meets the kernel once for every index of the kernel that the input does not have."""
+    inputs, kernel = layer.equation.replace(" ", "").split("->")[0].split(",")
+    channels = math.prod(size for size, letter in zip(layer.kernel.shape, kernel, strict=True) if letter not in inputs)
+    return None if None in given else math.prod(d for d in given if d is not None) * channels
+
+
 def macs_of(call: Call) -> int | None:
     """The multiply-accumulates of a layer's kernels in one call, for one sample.
 
@@ -34,18 +42,15 @@ def macs_of(call: Call) -> int | None:
     layer = call.operation.layer if isinstance(call.operation, Transformed) else call.operation
     if not isinstance(layer, _LAYERS.Layer):
         return 0
-    size = sum(math.prod(v.shape) for v in named_weights(layer).values() if len(v.shape) >= 2)
+    weights = [v for v in named_weights(layer).values() if flavor.variable_name(v) != "bias"]  # a GRU's has two axes
+    size = sum(math.prod(v.shape) for v in weights if len(v.shape) >= 2)
     if not size or isinstance(layer, _LAYERS.Embedding | _LAYERS.BatchNormalization | _LAYERS.PReLU):
         return 0
     given, made = tuple(call.inputs[0].shape)[1:], tuple(call.outputs[0].shape)[1:]
     if isinstance(layer, _RECURRENT):
         return None if given[0] is None else size * given[0]
     if isinstance(layer, _LAYERS.EinsumDense):
-        kept = math.prod(d for d in layer.kernel.shape)
-        letters = layer.equation.split("->")[0].split(",")[1]
-        output = layer.equation.split("->")[1]
-        channels = math.prod(d for d, letter in zip(layer.kernel.shape, letters, strict=True) if letter in output)
-        return None if None in made else math.prod(d for d in made if d is not None) * kept // channels
+        return _einsum_macs(layer, given)
     if isinstance(layer, _TRANSPOSED):
         positions = _positions(layer, given)
     elif isinstance(layer, (*_CONVOLUTIONS, _LAYERS.Dense)):
