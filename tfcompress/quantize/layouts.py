@@ -57,7 +57,7 @@ def _channel_grid(layer: Any, grid: Grid, rank: int) -> Grid:
 
 
 def kernel_grids(layer: Any, grid: Grid) -> dict[str, Grid]:
-    """The kernels of a layer (its trained weights of two and more axes) and the grid of each.
+    """The kernels of a layer (its trained weights of two and more axes, biases left out) and the grid of each.
 
     Args:
         layer: a built layer; a composite's inner layers are looked at one by one.
@@ -70,6 +70,8 @@ def kernel_grids(layer: Any, grid: Grid) -> dict[str, Grid]:
     owners, grids = _owners(layer), {}
     for name, variable in named_weights(layer).items():
         owner, rank = owners[id(variable)], len(variable.shape)
-        if rank >= 2 and id(variable) in trained and not isinstance(owner, ELEMENTWISE):
+        # A bias is added at the precision of the sums, also where it has two axes: a GRU's, an EinsumDense's of heads.
+        is_factor = not isinstance(owner, ELEMENTWISE) and flavor.variable_name(variable) != "bias"
+        if rank >= 2 and id(variable) in trained and is_factor:
             grids[name] = _channel_grid(owner, grid, rank) if grid.axis == "channel" else grid
     return grids
