@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
-from tfcompress.core.grid import Grid, codes_of, fixed_points, magnitude, scale_of
+from tfcompress.core.grid import Grid, codes_of, magnitude, scale_of
 from tfcompress.core.transformed import Transform, Transformed
 
 
@@ -124,6 +124,37 @@ class FakeQuantWeight(Transform):
         return {"grid": self.grid.get_config()}
 
 
+def round_activation(values: tf.Tensor, low: tf.Tensor, high: tf.Tensor, bits: int, relu: bool = False) -> tf.Tensor:
+    """Values on the grid of a range that follows them, gradients straight through.
+
+        forward:   (clip(round(x / s) + z, first, last) - z) * s
+        gradient:  dy/dx = 1; with `relu` 1 where x > 0, else 0
+
+    What lies outside such a range is at most the newest batch's extremes, so clipping is no part of the gradient: the
+    exact one would cost three more passes over the tensor.
+
+    Args:
+        values: float32 tensor.
+        low, high: the range's ends, low <= 0 <= high; they have no gradient.
+        bits: 8 or 16.
+        relu: the range begins at 0 and so computes a ReLU, whose gradient this then is.
+
+    Source: Bengio et al. 2013, arXiv:1308.3432 (straight-through).
+
+    >>> round_activation(tf.constant([-1.0, 0.3, 300.0]), 0.0, 255.0, 8, relu=True).numpy().tolist()
+    [0.0, 0.0, 255.0]
+    """
+
+    @tf.custom_gradient
+    def quantize(values: tf.Tensor) -> Any:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return tf.raw_ops.ReluGrad(gradients=upstream, features=values) if relu else upstream
+
+        return tf.quantization.fake_quant_with_min_max_vars(values, low, high, num_bits=bits), gradient
+
+    return quantize(values)
+
+
 def nudged(low: tf.Tensor, high: tf.Tensor, bits: int, symmetric: bool) -> tuple[tf.Tensor, tf.Tensor]:
     """The ends of the activation grid nearest to a range: zero is inside and exactly on the grid.
 
@@ -143,7 +174,3 @@ def nudged(low: tf.Tensor, high: tf.Tensor, bits: int, symmetric: bool) -> tuple
     below = tf.round(-low / step)
     return -below * step, (levels - below) * step
 
-
-def zero_and_scale(low: float, high: float, bits: int) -> tuple[float, int]:
-    """Scale and zero point of a nudged range, as the file will hold them."""
-    return fixed_points(low, high, bits, symmetric=bits == 16)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
-from tfcompress.quantize.fake_quant import learned_step, nudged
+from tfcompress.quantize.fake_quant import learned_step, nudged, round_activation
 from tfcompress.quantize.ranges import LearnedStep, Ranges, resolve
 
 _RELUS = {"relu": tf.nn.relu, "relu6": tf.nn.relu6}
@@ -19,14 +19,14 @@ class Quantizer(keras.layers.Layer):
         y = (clip(round(x / s) + z, first, last) - z) * s      first, last: the codes of the grid
 
     In training the range follows `ranges`; in inference it stands. Before anything was seen, inference passes `x`
-    through as it is. Gradients are straight through inside the range and 0 outside.
+    through as it is. Gradients are those of `round_activation`, or of `learned_step` for "lsq".
 
     Args:
         ranges: "ema", "percentile", "lsq", or a `MovingAverage`, `Percentile` or `LearnedStep`.
         bits: 8 (with a zero point) or 16 (symmetric).
         fixed: (low, high) of a range that the runtime prescribes (softmax: 0 to 255/256); `ranges` is then unused.
-        activation: "relu" or "relu6", computed before rounding (in training by the clipping to a range that begins at
-            0, which costs nothing), or None.
+        activation: "relu" or "relu6", computed before rounding (in training a ReLU by the clipping to a range that
+            begins at 0, which costs nothing), or None.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3; Esser et al. 2020, arXiv:1902.08153 for "lsq".
 
@@ -100,10 +100,9 @@ class Quantizer(keras.layers.Layer):
         half = 2 ** (self.bits - 1)
         return (-half, half - 1) if signed or self.bits == 16 else (0, 2 * half - 1)
 
-    def _clips_as_activation(self) -> bool:
-        """Whether the range, beginning at 0 and ending where a ReLU6 does, clips like the activation before it."""
-        ends_with_it = self.activation == "relu" or not isinstance(self.ranges, LearnedStep)
-        return self.fixed is None and self.bits == 8 and ends_with_it
+    def _clips_as_relu(self) -> bool:
+        """Whether a range that begins at 0 computes the ReLU before it."""
+        return self.activation == "relu" and self.fixed is None and self.bits == 8
 
     def _span(self) -> tuple[tf.Tensor, tf.Tensor]:
         """First and last code of a learned step's grid: signed once a negative value was seen."""
@@ -118,6 +117,13 @@ class Quantizer(keras.layers.Layer):
             return step * first, step * last
         observed = flavor.read(self.observed)
         return nudged(observed[0], observed[1], self.bits, self.bits == 16)
+
+    def _range(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """What the rounding operation is given: of 8 bits it moves the ends to the nearest exact zero itself."""
+        if self.bits == 16 or isinstance(self.ranges, LearnedStep):
+            return self._ends()
+        low, high, _ = tf.unstack(flavor.read(self.observed))
+        return low, high
 
     def _observe(self, values: tf.Tensor) -> None:
         """Take a training batch into account."""
@@ -138,11 +144,13 @@ class Quantizer(keras.layers.Layer):
         new = tf.stack([tf.minimum(low, 0.0), tf.maximum(high, 0.0), 1.0])
         self.observed.assign(tf.where(tf.reduce_all(tf.math.is_finite(new)), momentum * old + (1.0 - momentum) * new, old))
 
-    def _round(self, values: tf.Tensor) -> tf.Tensor:
-        if isinstance(self.ranges, LearnedStep) and self.fixed is None:
+    def _round(self, values: tf.Tensor, clips: bool) -> tf.Tensor:
+        """What training computes; `clips`: the range stands for the ReLU before it."""
+        if self.fixed is not None:
+            return round_activation(values, *self.fixed, self.bits)
+        if isinstance(self.ranges, LearnedStep):
             return self._learned_step(values)
-        low, high = self.fixed if self.fixed is not None else self._ends()
-        return tf.quantization.fake_quant_with_min_max_vars(values, low, high, num_bits=self.bits)
+        return round_activation(values, *self._range(), self.bits, relu=clips)
 
     def _learned_step(self, values: tf.Tensor) -> tf.Tensor:
         step = tf.maximum(flavor.read(self.step), 1e-9)
@@ -153,18 +161,18 @@ class Quantizer(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         values = tf.cast(inputs, tf.float32)
-        if self.activation and not (training and self._clips_as_activation()):
+        clips = bool(training) and self._clips_as_relu()
+        if self.activation and not clips:
             values = _RELUS[self.activation](values)
         if self.fixed is not None:
-            rounded = self._round(values)
+            rounded = self._round(values, clips)
         elif training:
             self._observe(values)
-            rounded = self._round(values)
+            rounded = self._round(values, clips)
         else:
-            seen = flavor.read(self.observed)[2] > 0
-            low, high = self._ends()
+            low, high = self._range()
             rounded = tf.cond(
-                seen,
+                flavor.read(self.observed)[2] > 0,
                 lambda: tf.quantization.fake_quant_with_min_max_vars(values, low, high, num_bits=self.bits),
                 lambda: values,
             )
@@ -172,9 +180,9 @@ class Quantizer(keras.layers.Layer):
 
     def for_inference(self) -> Any:
         """The layer with its range as a constant; nothing was seen: a layer that passes its input through."""
-        limits = self.limits()
-        if limits is None:
+        if self.fixed is None and not self.learned:
             return keras.layers.Activation(self.activation or "linear", name=self.name)
+        limits = self.fixed or tuple(float(end) for end in self._range())
         return Quantizer(
             bits=self.bits, fixed=limits, activation=self.activation, name=self.name, dtype=flavor.dtype_policy(self)
         )
