@@ -131,6 +131,11 @@ def test_a_batch_size_is_that_of_the_inputs():
         assert trace(make(name)[0], batch_size=1).inputs[0].shape[0] == 1
 
 
+def test_whole_numbers_stay_whole_where_a_subclassed_model_only_looks_them_up():
+    inputs = trace(make("dictionary")[0]).input
+    assert [tf.as_dtype(inputs[name].dtype).name for name in ("i", "z")] == ["int32", "float32"]
+
+
 def test_layer_call_is_restored_when_tracing_fails():
     class Fails(layers.Layer):
         armed = False
