@@ -133,10 +133,11 @@ class Quantizer(keras.layers.Layer):
         if isinstance(self.ranges, LearnedStep):
             values = _RELUS[self.activation](values) if self.activation else values
             low, high, mean = self.ranges.statistics(values)
-            self.observed.assign(tf.where(keep > 0, old, tf.stack([low, high, 1.0])))
+            starts = tf.logical_and(keep <= 0, tf.reduce_all(tf.math.is_finite(tf.stack([low, high, mean]))))
+            self.observed.assign(tf.where(starts, tf.stack([low, high, 1.0]), old))
             last = self._span()[1]
             start = tf.minimum(2.0 * mean / tf.sqrt(last), tf.maximum(-low, high) / last)
-            self.step.assign(tf.where(keep > 0, flavor.read(self.step), tf.maximum(start, 1e-9)))
+            self.step.assign(tf.where(starts, tf.maximum(start, 1e-9), flavor.read(self.step)))
             return
         low, high = self.ranges.ends(values, nonnegative=self.activation is not None)
         high = tf.minimum(high, 6.0) if self.activation == "relu6" else high
