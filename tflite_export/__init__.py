@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tflite_export.description import describe
     from tflite_export.errors import ExportError
-    from tflite_export.exporter import export
     from tflite_export.exported import Exported
+    from tflite_export.exporter import export
     from tflite_export.parity import compare
     from tflite_export.runner import Runner
 

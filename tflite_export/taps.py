@@ -80,7 +80,8 @@ def taps(graph: Any, arrays: Sequence[np.ndarray]) -> list[Tap]:
             takers.setdefault(id(tensor), []).append(place)
     made = {id(step.outputs[0]): place for place, step in enumerate(steps)}
     counts = [distinct(value.reshape(-1)) for value in values]
-    layers, names = [step.name for step in steps], [(step.name,) for step in steps]
+    layers = [step.name for step in steps]
+    names: list[tuple[str, ...]] = [(step.name,) for step in steps]
     for place, step in enumerate(steps):
         source = made.get(id(step.inputs[0])) if step.inputs else None
         if _is_quantizer(step.operation) and source is not None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-Axis = int | tuple[int, ...] | None | str
+Axis = int | tuple[int, ...] | str | None
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Grid:
     def __post_init__(self) -> None:
         if not isinstance(self.bits, int) or not 2 <= self.bits <= 8:
             raise ValueError(f"`bits` must be a whole number from 2 to 8. Received: bits={self.bits!r}")
-        if isinstance(self.axis, list):
+        if self.axis is not None and not isinstance(self.axis, int | str):  # JSON makes lists of tuples
             object.__setattr__(self, "axis", tuple(self.axis))
         axes = self.axis if isinstance(self.axis, tuple) else (self.axis,)
         if self.axis is not None and self.axis != "channel" and not all(isinstance(a, int) for a in axes):
-            raise ValueError(f'`axis` must be "channel", None, an axis or a tuple of axes. Received: axis={self.axis!r}')
+            raise ValueError(f'`axis` must be "channel", None, an axis or several. Received: axis={self.axis!r}')
         if self.groups is not None and (not isinstance(self.groups, int) or self.groups < 1):
             raise ValueError(f"`groups` must be a positive whole number or None. Received: groups={self.groups!r}")
         if self.step not in ("max", "learned"):
@@ -64,7 +64,7 @@ class Grid:
         """The axes of a weight of this rank that keep a scale for each index, counted from 0."""
         if self.axis == "channel":
             raise ValueError('a grid whose axis is "channel" must be resolved for its layer first')
-        axes = () if self.axis is None else self.axis if isinstance(self.axis, tuple) else (self.axis,)
+        axes = self.axis if isinstance(self.axis, tuple) else () if self.axis is None else (self.axis,)
         if not all(isinstance(a, int) and -rank <= a < rank for a in axes):
             raise ValueError(f"`axis` must lie within a weight of rank {rank}. Received: axis={self.axis!r}")
         return tuple(sorted(int(a) % rank for a in axes))

@@ -89,7 +89,7 @@ class Histogram:
         low, high = self.low, self.high
         for _ in range(2):
             high = min((self.high * s for s in _SHRINK), key=lambda end: self._error(low, end, bits))
-            low = min((self.low * s for s in _SHRINK), key=lambda end: self._error(end, high, bits)) if self.low else 0.0
+            low = min((self.low * s for s in _SHRINK), key=lambda end: self._error(end, high, bits))
         return low, high
 
     def _entropy(self, bits: int) -> tuple[float, float]:

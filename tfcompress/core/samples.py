@@ -85,7 +85,9 @@ class Samples:
         arrays = [np.asarray(array) for array in self._ordered(data)]
         counts = {array.shape[0] if array.ndim else 0 for array in arrays}
         if len(counts) > 1:
-            raise ValueError(f"`{self._argument}` must hold equally many rows for each input. Received: {sorted(counts)}")
+            raise ValueError(
+                f"`{self._argument}` must hold equally many rows for each input. Received: {sorted(counts)}"
+            )
         for start in range(0, counts.pop(), self._batch_size):
             by_tensor = {id(t): a[start : start + self._batch_size] for t, a in zip(self._inputs, arrays, strict=True)}
             yield flavor.map_structure(lambda t, by_tensor=by_tensor: by_tensor[id(t)], self._structure)
@@ -97,7 +99,9 @@ class Samples:
             keyed = {id(t): key for key, t in self._structure.items()} if isinstance(self._structure, dict) else {}
             keys = [keyed.get(id(t), name) for t, name in zip(self._inputs, names, strict=True)]
             if missing := [key for key in keys if key not in batch]:
-                raise ValueError(f"`{self._argument}` must hold the inputs {keys}. Received: {list(batch)}, without {missing}")
+                raise ValueError(
+                    f"`{self._argument}` must hold the inputs {keys}. Received: {list(batch)}, without {missing}"
+                )
             return [batch[key] for key in keys]
         given = list(batch) if isinstance(batch, list | tuple) else [batch]
         if len(given) != len(self._inputs):
@@ -113,11 +117,15 @@ class Samples:
         expected = (None, *tensor.shape[1:])
         fits = array.ndim == len(expected) and all(e in (None, a) for e, a in zip(expected, array.shape, strict=True))
         if not fits:
-            raise ValueError(f"`{self._argument}` for input {name!r} must be of shape {expected}. Received: {array.shape}")
+            raise ValueError(
+                f"`{self._argument}` for input {name!r} must be of shape {expected}. Received: {array.shape}"
+            )
         if array.dtype.kind not in "fiub":
             raise TypeError(f"`{self._argument}` for input {name!r} must be numbers. Received: dtype {array.dtype}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"`{self._argument}` for input {name!r} must be finite. Received: NaN or infinity in it")
         if array.dtype.kind == "f" and "float" not in str(dtype) and (array != np.round(array)).any():
-            raise TypeError(f"`{self._argument}` for input {name!r} must be whole numbers ({dtype}). Received: {array.dtype}")
+            raise TypeError(
+                f"`{self._argument}` for input {name!r} must be whole numbers ({dtype}). Received: {array.dtype}"
+            )
         return array.astype(dtype, copy=False)

@@ -134,7 +134,9 @@ def _row(name: str, layer: Any, done: str, macs: int | None) -> Row:
 def _done(call: Call, notes: dict[str, str], readers: dict[int, list[Call]]) -> str:
     """What the layer says of itself and the quantizers behind it, or the reason noted."""
     layer = call.operation
-    behind = [r.operation for t in call.outputs for r in readers.get(id(t), []) if hasattr(r.operation, "describe_output")]
+    after = [reader.operation for tensor in call.outputs for reader in readers.get(id(tensor), [])]
+    behind = [layer, *(operation for operation in after if not getattr(operation, "activation", None))]
+    behind = [operation for operation in behind if hasattr(operation, "describe_output")]
     words = [layer.describe()] if hasattr(layer, "describe") else []
     words += list(dict.fromkeys(q.describe_output() for q in behind))
     if layer.name in notes:
@@ -163,7 +165,9 @@ def summary(model: Any) -> Summary:
     flavor.check_model(model)
     notes = dict(getattr(model, "notes", {}))
     flat = model if flavor.is_graph(model) and notes else trace(model)
-    rows, seen, readers = [], set(), {}
+    rows: list[Row] = []
+    seen: set[int] = set()
+    readers: dict[int, list[Call]] = {}
     steps = calls(flat)
     for call in steps:
         for tensor in call.inputs:

@@ -86,9 +86,10 @@ class Transformed(keras.layers.Layer):
         if not layer.built:
             raise ValueError(f"`layer` must be built before its weights can be transformed. Received: {layer.name!r}")
         call = functools.partial(_compute, self)
-        call.__signature__ = inspect.signature(layer.call)  # type: ignore[attr-defined]  # Keras passes masks by these names
+        # Keras passes masks and `training` by the names in here.
+        call.__signature__ = inspect.signature(layer.call)  # type: ignore[attr-defined]
         object.__setattr__(self, "call", call)
-        super().__init__(name=kwargs.pop("name", layer.name), dtype=kwargs.pop("dtype", flavor.dtype_policy(layer)), **kwargs)
+        super().__init__(**{"name": layer.name, "dtype": flavor.dtype_policy(layer), **kwargs})
         self.supports_masking, self.built = layer.supports_masking, True
         self.layer = layer
         weights = named_weights(layer)
@@ -96,7 +97,7 @@ class Transformed(keras.layers.Layer):
         if unknown:
             raise ValueError(f"`transforms` must name weights of {layer.name!r}: {list(weights)}. Received: {unknown}")
         # Held beside Keras' tracking, which would wrap the dictionary: the transforms are no layers.
-        vars(self)["_transforms"] = {name: tuple(steps) for name, steps in transforms.items()}
+        object.__setattr__(self, "_transforms", {name: tuple(steps) for name, steps in transforms.items()})
         for name, steps in transforms.items():
             for step in steps:
                 step.build(self, name, weights[name])
@@ -135,7 +136,8 @@ class Transformed(keras.layers.Layer):
         return layer
 
     def describe(self) -> str:
-        return "; ".join(f"{name} {' then '.join(s.describe() for s in steps)}" for name, steps in self._transforms.items())
+        words = {name: " then ".join(step.describe() for step in steps) for name, steps in self._transforms.items()}
+        return "; ".join(f"{name} {done}" for name, done in words.items())
 
     def compute_mask(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.compute_mask(*args, **kwargs)

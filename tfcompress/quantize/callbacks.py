@@ -54,7 +54,7 @@ class FreezeRanges(_AfterSteps):
     def _act(self) -> None:
         found = quantizers(self.model)
         if not found:
-            raise ValueError(f"`FreezeRanges` needs a quantized model. Received: {self.model.name!r} without quantizers")
+            raise ValueError(f"`FreezeRanges` needs a quantized model. Received: {self.model.name!r}, not quantized")
         for quantizer in found:
             quantizer.freeze()
 

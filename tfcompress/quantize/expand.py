@@ -1,4 +1,4 @@
-"""Layers that the runtime executes as several operations, taken apart, so that each tensor between them is a tensor here.
+"""Layers that the runtime executes as several operations, taken apart: each tensor between them is a tensor here.
 
 - An activation that no kernel fuses (anything but a ReLU) becomes a layer of its own behind its layer.
 - A separable convolution becomes a depthwise and a pointwise one.
@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.grid import Grid
 from tfcompress.core.replay import Call, calls, replay
 from tfcompress.quantize.kinds import Kind, activation_name, kind_of
 from tfcompress.quantize.layouts import kernel_grids
-from tfcompress.core.grid import Grid
 
 _LAYERS = keras.layers
 _SEPARABLE = {_LAYERS.SeparableConv1D: (_LAYERS.DepthwiseConv1D, _LAYERS.Conv1D),
@@ -50,7 +50,8 @@ def _separated(layer: Any) -> tuple[Any, Any] | None:
     pointwise = kinds[1](
         config["filters"], 1, activation=layer.activation, use_bias=config["use_bias"],
         kernel_regularizer=config["pointwise_regularizer"], kernel_constraint=config["pointwise_constraint"],
-        bias_regularizer=config["bias_regularizer"], bias_constraint=config["bias_constraint"], name=layer.name, **shared,
+        bias_regularizer=config["bias_regularizer"], bias_constraint=config["bias_constraint"],
+        name=layer.name, **shared,
     )  # fmt: skip
     first, second, *bias = layer.get_weights()
     channels = [None] * size
@@ -116,8 +117,8 @@ def fold_batch_norm(model: Any) -> Any:
     gone: set[int] = set()
     for c in all_calls:
         after = readers.get(id(c.outputs[0]), [])
-        foldable = kind_of(c.operation) is Kind.PRODUCT and activation_name(c.operation) == "linear"
-        if not foldable or len(after) != 1 or id(c.outputs[0]) in outputs or isinstance(c.operation, _LAYERS.EinsumDense):
+        foldable = kind_of(c.operation) is Kind.PRODUCT and not isinstance(c.operation, _LAYERS.EinsumDense)
+        if not foldable or activation_name(c.operation) != "linear" or len(after) != 1 or id(c.outputs[0]) in outputs:
             continue
         norm = after[0].operation
         if kind_of(norm) is Kind.NORM and times[id(norm)] == 1 and times[id(c.operation)] == 1:

@@ -23,6 +23,8 @@ from tfcompress.core.opaque import Weight
 
 
 class Kind(Enum):
+    """What a layer or operation does to tensor boundaries; the table above says what each means."""
+
     PRODUCT = auto()
     JOIN = auto()
     NORM = auto()

@@ -7,8 +7,8 @@ from typing import Any
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.grid import Grid
-from tfcompress.core.transformed import named_weights
 from tfcompress.core.opaque import Weight
+from tfcompress.core.transformed import named_weights
 
 _LAYERS = keras.layers
 

@@ -41,13 +41,14 @@ class Boundary:
 
 
 def is_float(tensor: Any) -> bool:
+    """Whether a symbolic tensor holds real numbers."""
     return "float" in str(getattr(tensor.dtype, "name", tensor.dtype))
 
 
 def _constants(call: Call) -> Iterator[float]:
     """The magnitudes of the numbers that a call is given besides tensors."""
     for value in flavor.flatten((call.args, call.kwargs)):
-        if not flavor.is_symbolic(value) and isinstance(value, int | float | np.ndarray) and not isinstance(value, bool):
+        if isinstance(value, int | float | np.ndarray) and not isinstance(value, bool):
             yield float(np.max(np.abs(value), initial=0.0))
 
 

@@ -136,7 +136,9 @@ class _Builder:
         return flavor.pack_like(outputs, [first, *others])
 
 
-def quantize_model(model: Any, scheme: str | Scheme = "int8", *, select: Any = None, ranges: str | Ranges = "ema") -> Any:
+def quantize_model(
+    model: Any, scheme: str | Scheme = "int8", *, select: Any = None, ranges: str | Ranges = "ema"
+) -> Any:
     """The model as the integer runtime will compute it, ready for an ordinary `compile` and `fit`.
 
     Kernels compute on their integer grid (gradients reach the float values behind them), and a quantizer stands

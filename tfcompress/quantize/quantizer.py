@@ -51,11 +51,11 @@ class Quantizer(keras.layers.Layer):
         if fixed is not None and not (len(fixed) == 2 and fixed[0] <= 0 <= fixed[1] and fixed[0] < fixed[1]):
             raise ValueError(f"`fixed` must be (low, high) around 0. Received: fixed={fixed!r}")
         self.ranges, self.bits, self.activation = resolve(ranges), bits, activation
-        self.fixed = None if fixed is None else tuple(float(end) for end in fixed)
+        self.fixed = None if fixed is None else (float(fixed[0]), float(fixed[1]))
         self.supports_masking = True
 
     def build(self, input_shape: Any = None) -> None:
-        if self.built or self.fixed is not None:
+        if hasattr(self, "observed") or self.fixed is not None:
             self.built = True
             return
         make = self.add_weight
@@ -143,15 +143,18 @@ class Quantizer(keras.layers.Layer):
         high = tf.minimum(high, 6.0) if self.activation == "relu6" else high
         momentum = tf.where(flavor.read(self.frozen) > 0, 1.0, self.ranges.momentum) * keep
         new = tf.stack([tf.minimum(low, 0.0), tf.maximum(high, 0.0), 1.0])
-        self.observed.assign(tf.where(tf.reduce_all(tf.math.is_finite(new)), momentum * old + (1.0 - momentum) * new, old))
+        finite = tf.reduce_all(tf.math.is_finite(new))
+        self.observed.assign(tf.where(finite, momentum * old + (1.0 - momentum) * new, old))
 
     def _round(self, values: tf.Tensor, clips: bool) -> tf.Tensor:
         """What training computes; `clips`: the range stands for the ReLU before it."""
         if self.fixed is not None:
-            return round_activation(values, *self.fixed, self.bits)
+            low, high = self.fixed
+            return round_activation(values, low, high, self.bits)
         if isinstance(self.ranges, LearnedStep):
             return self._learned_step(values)
-        return round_activation(values, *self._range(), self.bits, relu=clips)
+        low, high = self._range()
+        return round_activation(values, low, high, self.bits, relu=clips)
 
     def _learned_step(self, values: tf.Tensor) -> tf.Tensor:
         step = tf.maximum(flavor.read(self.step), 1e-9)
@@ -183,10 +186,11 @@ class Quantizer(keras.layers.Layer):
         """The layer with its range as a constant; nothing was seen: a layer that passes its input through."""
         if self.fixed is None and not self.learned:
             return keras.layers.Activation(self.activation or "linear", name=self.name)
-        limits = self.fixed or tuple(float(end) for end in self._range())
+        low, high = self.fixed or self._range()
         return Quantizer(
-            bits=self.bits, fixed=limits, activation=self.activation, name=self.name, dtype=flavor.dtype_policy(self)
-        )
+            bits=self.bits, fixed=(float(low), float(high)), activation=self.activation, name=self.name,
+            dtype=flavor.dtype_policy(self),
+        )  # fmt: skip
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

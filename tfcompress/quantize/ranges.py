@@ -22,6 +22,7 @@ class _Saved:
 
 
 def check_momentum(momentum: float) -> None:
+    """Refuse a momentum outside [0, 1)."""
     if not 0 <= momentum < 1:
         raise ValueError(f"`momentum` must lie in [0, 1). Received: momentum={momentum!r}")
 
@@ -128,6 +129,7 @@ def resolve(ranges: str | Ranges) -> Ranges:
         return ranges
     if ranges not in NAMED:
         raise ValueError(
-            f"`ranges` must be one of {sorted(NAMED)} or a MovingAverage, Percentile or LearnedStep. Received: {ranges!r}"
+            f"`ranges` must be one of {sorted(NAMED)} or a MovingAverage, Percentile or LearnedStep. "
+            f"Received: {ranges!r}"
         )
     return NAMED[ranges]

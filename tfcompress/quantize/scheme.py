@@ -21,7 +21,7 @@ class ActivationGrid:
 
     def __post_init__(self) -> None:
         if self.bits not in (8, 16):
-            raise ValueError(f"`bits` of activations must be 8 or 16, which LiteRT executes. Received: bits={self.bits!r}")
+            raise ValueError(f"`bits` of activations must be 8 or 16. Received: bits={self.bits!r}")
 
     @property
     def symmetric(self) -> bool:
