@@ -1,5 +1,6 @@
 """A `.tflite` file under edit: operators that become others, constants that are added, ranges that are written."""
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -90,11 +91,20 @@ class Draft:
         return layer_of(self.name(op.outputs[0])) if op.outputs else ""
 
     def tidy_names(self) -> None:
-        """Takes the marks of layers out of the tensors' names: "dense./dense/MatMul" becomes "dense/MatMul"."""
-        for tensor in self.tensors:
-            name = (tensor.name or b"").decode("utf-8", errors="replace").split(";")[0]
-            name = re.sub(r"\.(_\d+)?/", "/", name)
-            tensor.name = re.sub(r"(^|/)([^/]+)/\2(_\d+)?/", r"\1\2/", name).encode()
+        """Takes the marks of layers out of the tensors' names: "dense./dense/MatMul" becomes "dense/MatMul".
+
+        Names stay unique, as other tools ask for: of several, an input or output keeps it, then a result, then the
+        first; the others are numbered, "dense/MatMul_1".
+        """
+        ends = {*self.graph.inputs, *self.graph.outputs}
+        taken: set[str] = set()
+        for index in sorted(range(len(self.tensors)), key=lambda i: (i not in ends, self.is_constant(i))):
+            name = re.sub(r"\.(_\d+)?/", "/", self.name(index).split(";")[0])
+            name = re.sub(r"(^|/)([^/]+)/\2(_\d+)?/", r"\1\2/", name)
+            numbered = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+            name = next(candidate for candidate in numbered if candidate not in taken)
+            self.tensors[index].name = name.encode()
+            taken.add(name)
 
     def value(self, index: int) -> np.ndarray:
         """A constant in its shape, of its own type.
