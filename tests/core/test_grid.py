@@ -108,6 +108,7 @@ def test_a_grid_survives_its_config_as_json_holds_it():
     ("low", "high", "scale", "zero"),
     [
         (-1.0, 1.55, 0.01, -28),  # 2.55 / 255; -128 + 1 / .01
+        (-1.0063, 1.5437, 0.01, -27),  # 100.63 steps below zero: -27.37 is nearest to -27
         (2.0, 5.1, 0.02, -128),  # zero belongs to it: 5.1 / 255, -128 + 0
         (-5.1, -2.0, 0.02, 127),  # -128 + 5.1 / .02 = 127
         (-0.3, 0.21, 0.002, 22),  # .51 / 255; -128 + 150
@@ -129,7 +130,7 @@ def test_an_empty_range_has_a_positive_scale():
     assert fixed_points(0.0, 0.0, 16, symmetric=True)[0] > 0
 
 
-@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.55), (0.0, 3.3), (-0.71, 0.29)])
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.55), (0.0, 3.3), (-0.5, 1.5)])
 def test_fixed_points_are_those_the_converter_writes(low, high):
     from ai_edge_litert.interpreter import Interpreter
 
