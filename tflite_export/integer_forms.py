@@ -121,6 +121,7 @@ def lower(draft: Draft) -> None:
     Args:
         draft: an integer file, changed in place.
     """
+    _lower_splits(draft)
     for op in list(draft.operators):
         if draft.kind(op) not in KERNELS or draft.makers().get(op.inputs[0]) is None:
             continue
@@ -131,6 +132,23 @@ def lower(draft: Draft) -> None:
             draft.operators.remove(behind[0])
             if not draft.users().get(before.outputs[0]) and before.outputs[0] not in draft.outputs:
                 draft.operators.remove(before)
+
+
+def _lower_splits(draft: Draft) -> None:
+    """A SPLIT of dequantized values that are all quantized again splits the integers; each part is put on its grid."""
+    for op in draft.operators:
+        source = draft.makers().get(op.inputs[1]) if draft.kind(op) == "SPLIT" else None
+        users = draft.users()
+        readers = [reader for output in op.outputs for reader in users.get(output, [])]
+        if source is None or draft.kind(source) != "DEQUANTIZE" or set(op.outputs) & set(draft.outputs):
+            continue
+        if all(draft.kind(reader) == "QUANTIZE" for reader in readers):
+            op.inputs[1] = source.inputs[0]
+            whole = draft.tensors[source.inputs[0]]
+            for index in op.outputs:
+                draft.tensors[index].type, draft.tensors[index].quantization = whole.type, whole.quantization
+    used = {*draft.users(), *draft.outputs}
+    draft.graph.operators = [op for op in draft.operators if draft.kind(op) != "DEQUANTIZE" or op.outputs[0] in used]
 
 
 # Operations of one input whose kernels look 8-bit results up in a table.

@@ -6,7 +6,7 @@ from tflite_export import convert, wide
 from tflite_export.draft import Draft, layer_of
 from tflite_export.exported import ReportRow
 from tflite_export.integer_forms import around_kernels, lower, respell
-from tflite_export.learned import ahead, behind_parts, fixed, heal, learned, pin, unranged, without_pairs
+from tflite_export.learned import ahead, behind_parts, fixed, heal, learned, pin, unranged, widen, without_pairs
 from tflite_export.masks import finite
 from tflite_export.measure import ranges, runs, try_out
 from tflite_export.plant import pack, plant
@@ -15,6 +15,7 @@ from tflite_export.source import Source
 from tflite_export.spec import ExportSpec
 
 Samples = list[list[np.ndarray]]
+Ranges = dict[int, tuple[float, float]]
 _GENERATED = 64
 
 
@@ -37,17 +38,21 @@ def quantize(
         ExportError: the converter or the runtime refuses the file.
     """
     heal(draft)
-    notes: list[str] = []
+    bits = 16 if spec.precision == "int16x8" else 8
+    notes = [f"the learned range of {name!r} has no width: it is [0, 1] in the file" for name in widen(draft)]
     if samples is None and (unranged(draft) or any(draft.kind(op) == FUSED for op in draft.operators)):
         samples = _generated(draft, spec.batch_size)
         notes.append(f"ranges of {len(unranged(draft))} inner tensors measured on generated samples; pass calibration=")
-    bits = 16 if spec.precision == "int16x8" else 8
+    taught = without_pairs(draft) if bits == 16 else {}
     respell(draft, samples, bits)
     lows, said = finite(draft, samples) if samples else ({}, [])
     notes += said
-    rows = _write_ranges(draft, samples or [], lows, spec.range_method, bits)
+    rows = _write_ranges(draft, samples or [], taught, lows, (spec.range_method, bits))
     made, lost = plant(draft, source.weights)
-    notes += [f"the integers of {weight!r} are in no kernel of the file" for weight in lost]
+    notes += [
+        f"the integers of {weight!r} stand in no kernel of the file: the converter's own stand for it"
+        for weight in lost
+    ]
     make = convert.quantized_in_child if len(draft.model.subgraphs) > 1 else convert.quantized
     result = Draft(make(draft.content(), spec.precision))
     lower(result)
@@ -61,9 +66,19 @@ def quantize(
     return result, rows + made, notes
 
 
-def _write_ranges(draft: Draft, samples: Samples, lows: dict[int, float], method: str, bits: int) -> list[ReportRow]:
-    """Writes the range of every tensor that lacks one."""
-    taught = without_pairs(draft) if bits == 16 else {}
+def _write_ranges(
+    draft: Draft, samples: Samples, taught: Ranges, lows: dict[int, float], how: tuple[str, int]
+) -> list[ReportRow]:
+    """Writes the range of every tensor that lacks one.
+
+    Args:
+        draft: the float file, changed in place.
+        samples: calibration data.
+        taught: learned ranges whose pairs were removed.
+        lows: where the ranges of masked scores end.
+        how: range method, bits of the activations.
+    """
+    method, bits = how
     known = taught or {**ahead(draft), **learned(draft)}
     tensors = [index for index in unranged(draft) if index not in taught]
     measured = ranges(draft, samples, tensors, method, bits) if tensors else {}
@@ -82,12 +97,14 @@ def _write_ranges(draft: Draft, samples: Samples, lows: dict[int, float], method
         else:
             draft.set_range(index, *pair)
     rows = [
-        (layer_of(draft.name(i)), how) for pairs, how in ((known, "learned"), (measured, "measured")) for i in pairs
+        (layer_of(draft.name(i)), source)
+        for pairs, source in ((known, "learned"), (measured, "measured"))
+        for i in pairs
     ]
-    return [ReportRow(layer, "range", how) for layer, how in dict.fromkeys(rows)]
+    return [ReportRow(layer, "range", source) for layer, source in dict.fromkeys(rows)]
 
 
-def _write_states(draft: Draft, samples: Samples, known: dict[int, tuple[float, float]]) -> None:
+def _write_states(draft: Draft, samples: Samples, known: Ranges) -> None:
     """Writes the ranges of the states of fused LSTMs."""
     fused = [op for op in draft.operators if draft.kind(op) == FUSED]
     if fused:

@@ -8,6 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfcompress.core.grid import fixed_points
 from tflite_export.draft import Draft
+from tflite_export.graph import DTYPES
 
 # Their one float result has the grid of their one float input: it needs no range of its own.
 SAME_GRID = frozenset(
@@ -15,6 +16,8 @@ SAME_GRID = frozenset(
     "EXPAND_DIMS BROADCAST_TO TILE SPACE_TO_DEPTH DEPTH_TO_SPACE BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND REVERSE_V2 UNPACK "
     "RESIZE_NEAREST_NEIGHBOR RESIZE_BILINEAR REDUCE_MAX REDUCE_MIN ARG_MAX ARG_MIN TOPK_V2 CUMSUM".split()
 )
+# Scales from here down belong to ranges that hold nothing but zero.
+_NO_WIDTH = 1e-7
 # Their result holds every value of their input and no other: a range that is learned behind them is the input's too.
 _RESHAPING = frozenset("RESHAPE TRANSPOSE SQUEEZE EXPAND_DIMS REVERSE_V2 SPACE_TO_DEPTH DEPTH_TO_SPACE".split())
 # Their result has a range of its own, whatever the values; in 16 bits its scale is 1 / 32768.
@@ -39,6 +42,25 @@ def heal(draft: Draft) -> None:
                 options = schema.DequantizeOptionsT()
                 draft.insert(draft.place(op), "DEQUANTIZE", [index], [real[index]], options)
             op.inputs[place] = real[index]
+
+
+def widen(draft: Draft) -> list[str]:
+    """Gives a usable grid to learned ranges of no width: those of tensors that are always zero.
+
+    On them the factor from one tensor's scale to the next would be too large for the kernels, and zero stays zero.
+
+    Args:
+        draft: changed in place.
+
+    Returns:
+        Names of the tensors.
+    """
+    found = []
+    for op in draft.operators:
+        if draft.kind(op) == "QUANTIZE" and draft.grid(op.outputs[0]).scale[0] < _NO_WIDTH:
+            draft.grid(op.outputs[0]).scale = np.array([1 / 255], np.float32)
+            found.append(draft.name(op.outputs[0]))
+    return found
 
 
 def learned(draft: Draft) -> dict[int, tuple[float, float]]:
@@ -175,9 +197,6 @@ def _results(draft: Draft) -> Iterable[int]:
 
 def _ends(draft: Draft, index: int) -> tuple[float, float]:
     """Real values of the smallest and the largest integer of a tensor's grid."""
-    grid, limits = (
-        draft.grid(index),
-        {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-32768, 32767)}[draft.type(index)],
-    )
+    grid, limits = draft.grid(index), np.iinfo(DTYPES[draft.type(index)])
     scale, zero = float(np.ravel(grid.scale)[0]), int(np.ravel(grid.zeroPoint)[0])
-    return (limits[0] - zero) * scale, (limits[1] - zero) * scale
+    return (limits.min - zero) * scale, (limits.max - zero) * scale

@@ -6,7 +6,18 @@ import tensorflow as tf
 
 from tflite_export import convert
 from tflite_export.draft import Draft
-from tflite_export.learned import ahead, behind_parts, fixed, grid_of, heal, learned, pin, unranged, without_pairs
+from tflite_export.learned import (
+    ahead,
+    behind_parts,
+    fixed,
+    grid_of,
+    heal,
+    learned,
+    pin,
+    unranged,
+    widen,
+    without_pairs,
+)
 from tflite_export.measure import runs
 
 fake_quant = tf.quantization.fake_quant_with_min_max_vars
@@ -33,6 +44,12 @@ def test_a_learned_range_is_that_of_what_is_dequantized():
     (pair,) = learned(draft).values()
     # scale 2.55 / 255 = 0.01, zero on the grid: -1 and 1.55 are kept
     np.testing.assert_allclose(pair, (-1.0, 1.55), atol=1e-6)
+
+
+def test_16_bits_are_learned_too():
+    draft = drafted(lambda x: [fake_quant(tf.sin(x), -1.0, 1.0, num_bits=16) * 2.0], (1, 6))
+    (pair,) = learned(draft).values()
+    np.testing.assert_allclose(pair, (-1.0, 1.0), atol=1e-4)  # zero is put on the grid of 65 536 levels
 
 
 def test_what_lacks_a_range():
@@ -98,3 +115,10 @@ def test_fixed_grids_of_16_bits_have_the_scale_of_their_kernels():
     draft = drafted(lambda x: [tf.tanh(tf.sin(x))], (1, 6))
     ((low, high),) = fixed(draft).values()
     assert np.float32(grid_of(low, high, 16)[0]) == np.float32(1 / 32768)
+
+
+def test_a_learned_range_of_no_width_becomes_usable():
+    draft = drafted(lambda x: [fake_quant(tf.sin(x), 0.0, 1e-8) * 2.0, fake_quant(tf.cos(x), 0.0, 2.55)], (1, 6))
+    assert len(widen(draft)) == 1
+    scales = sorted(float(draft.grid(op.outputs[0]).scale[0]) for op in draft.operators if draft.kind(op) == "QUANTIZE")
+    np.testing.assert_allclose(scales, [1 / 255, 0.01], rtol=1e-6)  # the other one is as it was learned
