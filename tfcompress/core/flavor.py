@@ -65,6 +65,7 @@ operation_name = _chosen.operation_name
 input_name = _chosen.input_name
 pack_like = _chosen.pack_like
 retrace_training = _chosen.retrace_training
+masks_may_end = _chosen.masks_may_end
 STATIC_BATCH = _chosen.STATIC_BATCH
 HONORS_TRAINING = _chosen.HONORS_TRAINING
 

@@ -1,6 +1,8 @@
 """Keras 3: everything that tf_keras does differently. Its sibling `legacy` has the same public names."""
 
+import contextlib
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -358,3 +360,11 @@ def pack_like(structure: Any, flat: Sequence[Any]) -> Any:
 def retrace_training(model: Any) -> None:
     """Make the training step anew, in the middle of `fit` as well: what became untrainable is left out from now on."""
     model.make_train_function(force=True)
+
+
+@contextlib.contextmanager
+def masks_may_end() -> Iterator[None]:
+    """No warning of layers that drop a mask: in a traced graph masks are arguments, Keras' own copies may end."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Layer .* was passed an input with a mask attached to it")
+        yield

@@ -1,5 +1,6 @@
 """tf_keras: everything that Keras 3 does differently. Its sibling `keras3` has the same public names."""
 
+import contextlib
 import functools
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -380,3 +381,8 @@ def pack_like(structure: Any, flat: Sequence[Any]) -> Any:
 def retrace_training(model: Any) -> None:
     """Make the training step anew, in the middle of `fit` as well: what became untrainable is left out from now on."""
     model.make_train_function(force=True)
+
+
+def masks_may_end() -> contextlib.AbstractContextManager[None]:
+    """Nothing: this flavor says nothing of masks that are dropped."""
+    return contextlib.nullcontext()

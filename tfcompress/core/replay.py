@@ -133,6 +133,7 @@ def replay(
     inputs = flavor.map_structure(
         lambda t: values.setdefault(id(t), flavor.input_like(t, batch_size)) if flavor.is_symbolic(t) else t, structure
     )
-    run(steps, values, call or again)
+    with flavor.masks_may_end():
+        run(steps, values, call or again)
     outputs = flavor.map_structure(lambda t: values[id(t)], flavor.graph_outputs(model))
     return keras.Model(inputs, outputs, name=name or model.name)

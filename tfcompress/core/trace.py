@@ -49,7 +49,8 @@ def trace(model: keras.Model, *, batch_size: int | None = None) -> keras.Model:
     flavor.check_model(model)
     is_flat_root = flavor.is_graph(model) and not flavor.overrides_call(model)
     tracer = _Graph(model, batch_size) if is_flat_root else _Subclassed(model, batch_size)
-    return tracer.trace()
+    with flavor.masks_may_end():
+        return tracer.trace()
 
 
 def opaque(model: keras.Model) -> dict[str, str]:

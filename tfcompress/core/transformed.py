@@ -90,7 +90,8 @@ class Transformed(keras.layers.Layer):
         call.__signature__ = inspect.signature(layer.call)  # type: ignore[attr-defined]
         object.__setattr__(self, "call", call)
         super().__init__(**{"name": layer.name, "dtype": flavor.dtype_policy(layer), **kwargs})
-        self.supports_masking, self.built = layer.supports_masking, True
+        # What the layer does not pass on ends here: a traced graph hands masks on by itself.
+        self.supports_masking, self.built = True, True
         self.layer = layer
         weights = named_weights(layer)
         unknown = sorted(set(transforms) - set(weights))
@@ -140,7 +141,7 @@ class Transformed(keras.layers.Layer):
         return "; ".join(f"{name} {done}" for name, done in words.items())
 
     def compute_mask(self, *args: Any, **kwargs: Any) -> Any:
-        return self.layer.compute_mask(*args, **kwargs)
+        return self.layer.compute_mask(*args, **kwargs) if self.layer.supports_masking else None
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.compute_output_spec(*args, **kwargs)
@@ -173,7 +174,8 @@ class Transformed(keras.layers.Layer):
 def _compute(wrapper: Transformed, *args: Any, **kwargs: Any) -> Any:
     variables = named_weights(wrapper.layer)
     replacements = [(variables[name], wrapper.value(name)) for name in wrapper.transforms]
-    return flavor.replaced(wrapper.layer, replacements, lambda: wrapper.layer(*args, **kwargs))
+    with flavor.masks_may_end():
+        return flavor.replaced(wrapper.layer, replacements, lambda: wrapper.layer(*args, **kwargs))
 
 
 def transformed_layers(layer: Any) -> list[Transformed]:
