@@ -77,6 +77,15 @@ def test_padding_with_minus_infinity_before_a_maximum():
     assert min(low for low, _ in ends(draft, samples, made).values()) > -10
 
 
+def test_a_constant_that_arrives_weakened_is_doubled_until_it_holds(specs):
+    draft = drafted(added, *specs)
+    faint = [np.where(k > 0, 1.0, 0.75).astype("float32") for k in KEEP]  # 1 - 0.75: a quarter of the constant arrives
+    samples = [list(pair) for pair in zip(SCORES, faint, strict=True)]
+    finite(draft, samples)
+    for (y,), keep in zip(runs(draft, samples, draft.outputs), KEEP, strict=True):
+        assert (y * (keep[:, None] == 0)).sum(-1).max() < 1 / 256
+
+
 def test_a_mask_that_never_fires_is_told(specs):
     draft = drafted(added, *specs)
     _, notes = finite(draft, [[s, np.ones((1, 8), "float32")] for s in SCORES])
