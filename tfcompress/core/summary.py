@@ -97,6 +97,8 @@ def _change(before: str, after: str) -> str:
 
 def _values(layer: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Every weight of a layer as it is trained, and as the layer computes with it."""
+    if hasattr(layer, "describe_output"):  # a quantizer's range is no weight
+        return [], []
     if not isinstance(layer, Transformed):
         plain = [np.asarray(flavor.read(v)) for v in layer.weights]
         return plain, plain
