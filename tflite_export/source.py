@@ -118,10 +118,16 @@ def output_names(graph: Any) -> list[str]:
 def _maker_name(symbol: Any) -> str:
     """The layer that makes a tensor; a layer that only learns a range is passed by, its input's maker counts."""
     made = flavor.producer(symbol)
-    while made is not None and hasattr(made[0], "for_inference"):
+    while made is not None and hasattr(made[0], "for_inference") and not made[0].activation:
         symbol = flavor.flatten(flavor.node_arguments(made[2]))[0]
         made = flavor.producer(symbol)
-    return made[0].name if made else flavor.input_name(symbol)
+    if made is None:
+        return flavor.input_name(symbol)
+    if isinstance(made[0], flavor.keras.layers.Activation):  # one that was taken off its layer has that one's name
+        before = _maker_name(flavor.flatten(flavor.node_arguments(made[2]))[0])
+        if made[0].name == f"{before}_{getattr(made[0].activation, '__name__', '')}":
+            return before
+    return made[0].name
 
 
 def _paths(structure: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:

@@ -66,6 +66,7 @@ input_name = _chosen.input_name
 pack_like = _chosen.pack_like
 retrace_training = _chosen.retrace_training
 masks_may_end = _chosen.masks_may_end
+compute_in_float32 = _chosen.compute_in_float32
 STATIC_BATCH = _chosen.STATIC_BATCH
 HONORS_TRAINING = _chosen.HONORS_TRAINING
 

@@ -368,3 +368,10 @@ def masks_may_end() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Layer .* was passed an input with a mask attached to it")
         yield
+
+
+def compute_in_float32(layer: Any) -> None:
+    """Let a layer whose dtype policy is a mixed one compute in the type of its variables."""
+    for part in (layer, *sublayers(layer, recursive=True)):
+        if part.dtype != part.compute_dtype:
+            part.dtype_policy = "float32"

@@ -386,3 +386,10 @@ def retrace_training(model: Any) -> None:
 def masks_may_end() -> contextlib.AbstractContextManager[None]:
     """Nothing: this flavor says nothing of masks that are dropped."""
     return contextlib.nullcontext()
+
+
+def compute_in_float32(layer: Any) -> None:
+    """Let a layer whose dtype policy is a mixed one compute in the type of its variables."""
+    for part in (layer, *sublayers(layer, recursive=True)):
+        if part.dtype != part.compute_dtype:
+            part._set_dtype_policy("float32")

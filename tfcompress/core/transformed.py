@@ -195,7 +195,7 @@ def bake(model: Any, *, inference: bool = False) -> Any:
     Args:
         model: a Functional model, not changed.
         inference: also let every layer that has a `for_inference()` take the form it has once training is over
-            (a range that was learned becomes a constant).
+            (a range that was learned becomes a constant), and compute in float32 what was trained in less.
 
     Returns:
         A new model that computes the same and shares nothing with the old one.
@@ -214,6 +214,8 @@ def bake(model: Any, *, inference: bool = False) -> Any:
     def call(old: Call, args: Any, kwargs: Any) -> Any:
         if id(old.operation) not in copied:
             copied[id(old.operation)] = fresh(old.operation)
+            if inference and isinstance(old.operation, keras.layers.Layer):
+                flavor.compute_in_float32(copied[id(old.operation)])
         return copied[id(old.operation)](*args, **kwargs)
 
     return noted(replay(model, call), getattr(model, "notes", {}))

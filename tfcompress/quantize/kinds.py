@@ -11,6 +11,7 @@
 | TRANSPARENT | nothing at inference                                                                              |
 | FIXED       | a range that the runtime prescribes                                                               |
 | TABLE       | rows of a weight: the weight's own scale, no range                                                |
+| CONSTANT    | a boundary whose range is that of the weight as it stands                                         |
 | OTHER       | a boundary; what the operation computes inside has ranges that the exporter measures              |
 """
 
@@ -34,6 +35,7 @@ class Kind(Enum):
     TRANSPARENT = auto()
     FIXED = auto()
     TABLE = auto()
+    CONSTANT = auto()
     OTHER = auto()
 
 
@@ -87,7 +89,7 @@ def _is_plain_relu(layer: Any) -> bool:
 def kind_of(operation: Any) -> Kind:
     """The kind of a layer or of an operation that is no layer."""
     if isinstance(operation, Weight):
-        return Kind.TABLE
+        return Kind.CONSTANT
     if isinstance(operation, keras.layers.ReLU):
         return Kind.RELU if _is_plain_relu(operation) else Kind.OTHER
     if isinstance(operation, keras.layers.Activation):

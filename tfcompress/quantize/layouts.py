@@ -40,10 +40,10 @@ CHANNELS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
     ((_LAYERS.DepthwiseConv1D, _LAYERS.DepthwiseConv2D), lambda layer: (-2, -1)),
     ((_LAYERS.Conv1DTranspose, _LAYERS.Conv2DTranspose, _LAYERS.Conv3DTranspose), lambda layer: -2),
     (_LAYERS.EinsumDense, _einsum_axes),
-    ((_LAYERS.Embedding, Weight), lambda layer: None),
+    (_LAYERS.Embedding, lambda layer: None),
 )
 # Matrices that are no factor of a product: they are converted with the file.
-ELEMENTWISE = (_LAYERS.PReLU, _LAYERS.BatchNormalization, _LAYERS.LayerNormalization)
+ELEMENTWISE = (_LAYERS.PReLU, _LAYERS.BatchNormalization, _LAYERS.LayerNormalization, Weight)
 
 
 def _channel_grid(layer: Any, grid: Grid, rank: int) -> Grid:

@@ -16,7 +16,7 @@ from tfcompress.quantize.kinds import Kind, kind_of
 from tfcompress.quantize.layouts import kernel_grids
 from tfcompress.quantize.placement import Boundary, Placement
 from tfcompress.quantize.quantizer import Quantizer, quantizers
-from tfcompress.quantize.ranges import Ranges, resolve
+from tfcompress.quantize.ranges import MovingAverage, Ranges, resolve
 from tfcompress.quantize.scheme import KEEP, Scheme
 
 _STATEFUL = {Kind.NORM, Kind.TRANSPARENT}  # they update their own state: never wrapped
@@ -65,14 +65,14 @@ class _Builder:
         self._names = {layer.name for layer in model.layers}
         self.notes: dict[str, str] = {}
 
-    def _quantizer(self, base: str, grid: Any, tensor: Any, **arguments: Any) -> Any:
+    def _quantizer(self, base: str, grid: Any, tensor: Any, ranges: Ranges | None = None, **arguments: Any) -> Any:
         name, number = base, 0
         while name in self._names:
             number += 1
             name = f"{base}_{number}"
         self._names.add(name)
         dtype = str(getattr(tensor.dtype, "name", tensor.dtype))
-        return Quantizer(self._ranges, bits=grid.bits, name=name, dtype=dtype, **arguments)(tensor)
+        return Quantizer(ranges or self._ranges, bits=grid.bits, name=name, dtype=dtype, **arguments)(tensor)
 
     def _layer(self, operation: Any) -> Any:
         if id(operation) not in self._wrapped:
@@ -132,6 +132,8 @@ class _Builder:
             old.operation.activation = keras.activations.linear
         outputs = self._layer(old.operation)(*args, **kwargs)
         first, *others = flavor.flatten(outputs)
+        if kind_of(old.operation) is Kind.CONSTANT:
+            return self._quantizer(name, grid, first, ranges=MovingAverage(momentum=0.0, rows=None))
         first = self._quantizer(name, grid, first, fixed=boundary.fixed(grid.bits), activation=relu)
         return flavor.pack_like(outputs, [first, *others])
 

@@ -183,13 +183,14 @@ class Quantizer(keras.layers.Layer):
         return tf.cast(rounded, inputs.dtype)
 
     def for_inference(self) -> Any:
-        """The layer with its range as a constant; nothing was seen: a layer that passes its input through."""
+        """The layer with its range as a constant, in float32; nothing was seen: one that passes its input through."""
         if self.fixed is None and not self.learned:
-            return keras.layers.Activation(self.activation or "linear", name=self.name)
-        low, high = self.fixed or self._range()
+            return keras.layers.Activation(self.activation or "linear", name=self.name, dtype="float32")
+        low, high = self.fixed or (float(end) for end in self._range())
+        high = high if high > low else 1.0  # always zero so far: any range holds it
         return Quantizer(
-            bits=self.bits, fixed=(float(low), float(high)), activation=self.activation, name=self.name,
-            dtype=flavor.dtype_policy(self),
+            bits=self.bits, fixed=(low, high), activation=self.activation, name=self.name,
+            dtype="float32",
         )  # fmt: skip
 
     def compute_output_shape(self, input_shape: Any) -> Any:
