@@ -6,7 +6,7 @@ from tflite_export import convert, wide
 from tflite_export.draft import Draft, layer_of
 from tflite_export.exported import ReportRow
 from tflite_export.integer_forms import around_kernels, lower, respell
-from tflite_export.learned import ahead, behind_parts, fixed, heal, learned, pin, unranged, widen, without_pairs
+from tflite_export.learned import ahead, behind_parts, behind_pools, fixed, heal, learned, pin, unranged, widen, without_pairs
 from tflite_export.masks import finite
 from tflite_export.measure import ranges, runs, try_out
 from tflite_export.plant import pack, plant
@@ -83,9 +83,10 @@ def _write_ranges(
     tensors = [index for index in unranged(draft) if index not in taught]
     measured = ranges(draft, samples, tensors, method, bits) if tensors else {}
     measured = {index: (max(low, lows.get(index, -np.inf)), high) for index, (low, high) in measured.items()}
-    pinned = behind_parts(draft) | around_kernels(draft)
+    pools = behind_pools(draft) if bits == 8 else {}
+    pinned = behind_parts(draft) | around_kernels(draft) | set(pools)
     _write_states(draft, samples, {**known, **measured})
-    found = {**measured, **taught}
+    found = {**measured, **taught, **pools}
     if bits == 16:
         found = {**wide.joined(draft, found), **fixed(draft)}
         wide.constants(draft, found)

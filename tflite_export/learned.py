@@ -185,6 +185,15 @@ def behind_parts(draft: Draft) -> set[int]:
     return {op.inputs[0] for op in draft.operators if draft.kind(op) in parts and known.intersection(op.outputs)}
 
 
+def behind_pools(draft: Draft) -> dict[int, tuple[float, float]]:
+    """Averages over windows of tensors whose range is learned -> that range: both have one grid, which the quantizer
+    does not give them where what follows (a concatenation) asks for another."""
+    known = learned(draft)
+    pools = [op for op in draft.operators if draft.kind(op) == "AVERAGE_POOL_2D" and op.inputs[0] in known]
+    ready = ahead(draft)
+    return {op.outputs[0]: known[op.inputs[0]] for op in pools if op.outputs[0] not in ready}
+
+
 def _results(draft: Draft) -> Iterable[int]:
     """Results of operations that need a range of their own."""
     for op in draft.operators:

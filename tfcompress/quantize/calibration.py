@@ -42,11 +42,12 @@ class _Statistics:
     def __init__(self, model: Any, data: Any, batch_size: int) -> None:
         self.taps, self.quantizers = _taps(model)
         self._samples = Samples(data, model, "data", batch_size)
-        self._run = tf.function(lambda x: self.taps(x, training=False), reduce_retracing=True)
+        specs = [tf.TensorSpec((None, *t.shape[1:]), t.dtype) for t in self.taps.inputs]
+        self._run = tf.function(lambda *x: self.taps(list(x), training=False)).get_concrete_function(*specs)
 
     def _values(self) -> Iterator[list[np.ndarray]]:
         for batch in self._samples:
-            outputs = self._run([tf.convert_to_tensor(array) for array in batch])
+            outputs = self._run(*(tf.convert_to_tensor(array) for array in batch))
             yield [np.asarray(t, "float32") for t in flavor.flatten(outputs)]
 
     def ends(self) -> list[tuple[float, float]]:
