@@ -12,7 +12,7 @@ layers = tf.keras.layers
 def test_an_average_pool_before_a_concatenation_keeps_its_inputs_grid():
     inputs = tf.keras.Input((8, 8, 2))
     x = layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
-    joined = layers.Concatenate()([layers.AveragePooling2D()(x), layers.Conv2D(4, 3, strides=2, padding="same")(x)])
+    joined = layers.Concatenate()([layers.AveragePooling2D(2)(x), layers.Conv2D(4, 3, strides=2, padding="same")(x)])
     model = tf.keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(joined)))
     x = np.random.default_rng(0).random((16, 8, 8, 2)).astype("float32")
     exported = tflite_export.export(tfc.calibrate(tfc.quantize_model(model), x), "int8", calibration=x)
