@@ -124,6 +124,19 @@ def test_a_shared_layer_covers_all_its_calls():
     assert sorted(high for _, high in found.values()) == [1.0, 10.0, 100.0]
 
 
+def test_a_quantized_model_that_is_called_twice_covers_both_calls():
+    quantized = tfcompress.quantize_model(small(), ONLY_ACTIVATIONS)
+    inputs = [keras.Input((6, 6, 2), name=name) for name in ("near", "far")]
+    outer = keras.Model(inputs, layers.Add()([quantized(t) for t in inputs]))
+    found = observed(tfcompress.calibrate(outer, {"near": X, "far": 3 * X[::-1]}))
+    (ends,) = [ends for name, ends in found.items() if name.endswith("image_range")]
+    np.testing.assert_allclose(ends, (3 * X.min(), 3 * X.max()), rtol=1e-6)
+    swapped = observed(tfcompress.calibrate(outer, {"far": X, "near": 3 * X[::-1]}))
+    assert set(swapped) == set(found)
+    for name, ends in found.items():
+        np.testing.assert_allclose(swapped[name], ends, rtol=1e-5)
+
+
 def test_a_learned_step_starts_from_the_measured_range():
     quantized = tfcompress.quantize_model(small(), ranges="lsq")
     found = tfcompress.calibrate(quantized, X)

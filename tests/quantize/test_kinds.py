@@ -26,7 +26,8 @@ TABLE = {
                     lambda: layers.SpatialDropout2D(0.5)],
     "FIXED": [layers.Softmax, lambda: layers.Activation("sigmoid"), lambda: layers.Activation("tanh"),
               lambda: layers.Activation("softmax")],
-    "TABLE": [lambda: layers.Embedding(3, 2), lambda: Weight((2, 2), dtype="float32")],
+    "TABLE": [lambda: layers.Embedding(3, 2)],
+    "CONSTANT": [lambda: Weight((2, 2), dtype="float32")],
     # ReLUs of another shape, averages that are sums, and what no rule knows: a boundary of its own
     "OTHER": [lambda: layers.ReLU(4.0), lambda: layers.ReLU(threshold=1.0), lambda: layers.ReLU(negative_slope=0.1),
               layers.LeakyReLU, layers.PReLU, layers.GlobalAveragePooling2D, layers.LayerNormalization,

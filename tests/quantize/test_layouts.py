@@ -108,10 +108,10 @@ def test_a_grid_per_tensor_stays_one_scale_for_every_kernel(case):
     assert {(grid.axis, grid.groups) for grid in found.values()} == {(None, None)}
 
 
-def test_a_bare_weight_has_one_scale():
+def test_a_bare_weight_is_no_kernel():
     bare = Weight((4, 3), dtype="float32")
     bare.build(None)
-    assert {grid.axis for grid in kernel_grids(bare, Grid()).values()} == {None}
+    assert kernel_grids(bare, Grid()) == {}
 
 
 def test_kernels_of_a_layer_that_is_not_trained_are_kernels_all_the_same():

@@ -185,6 +185,44 @@ def test_names_stay_and_a_relu_is_computed_by_its_quantizer():
     assert kinds["norm"] is layers.BatchNormalization
 
 
+def test_a_shared_relu_is_computed_in_every_call_also_where_no_range_stands():
+    inputs = keras.Input((4,), name="image")
+    again = layers.Dense(4, activation="relu", name="again")
+    joined = layers.Concatenate(name="joined")([again(again(inputs)), inputs])  # the second call shares its range
+    model = keras.Model(inputs, layers.Dense(2, name="head")(joined))
+    x = RNG.normal(size=(8, 4)).astype("float32")
+    quantized = tfcompress.quantize_model(model, Scheme("activations", weights=None))
+    np.testing.assert_allclose(quantized(x), model(x), atol=1e-6)  # nothing was seen yet, so nothing rounds
+
+
+@keras.utils.register_keras_serializable("test_qat")
+class Offset(layers.Layer):
+    """dense(x) + offset: a composite that owns a weight itself."""
+
+    def build(self, input_shape):
+        self.dense = layers.Dense(4, name="dense")
+        self.dense.build(input_shape)
+        self.offset = self.add_weight(name="offset", shape=(1, 4), initializer="random_normal")
+        self.built = True
+
+    def call(self, x):
+        return self.dense(x) + self.offset
+
+
+def test_a_bare_weight_has_the_range_it_stands_at_and_no_grid_of_a_kernel():
+    inputs = keras.Input((3,), name="image")
+    layer = Offset(name="own")
+    model = keras.Model(inputs, layer(inputs))
+    quantized = tfcompress.quantize_model(model)
+    assert [w.weight for w in integer_weights(quantized)] == ["kernel"]
+    for value in ([[-1.0, 0.0, 0.5, 3.0]], [[0.25, 0.5, 1.0, 2.0]]):  # it follows at once, and zero belongs to it
+        (bare,) = [w for w in quantized.weights if tuple(w.shape) == (1, 4)]
+        bare.assign(value)
+        quantized(np.ones((2, 3), "float32"), training=True)
+        ends = [[min(min(value[0]), 0.0), max(value[0]), 1.0]]
+        assert [np.asarray(q.observed).tolist() for q in quantizers(quantized) if "offset" in q.name] == ends
+
+
 def test_a_range_whose_name_is_taken_gets_a_number():
     inputs = keras.Input((4,), name="image")
     model = keras.Model(inputs, layers.Dense(2, name="image_range")(inputs))
