@@ -6,7 +6,18 @@ from tflite_export import convert, wide
 from tflite_export.draft import Draft, layer_of
 from tflite_export.exported import ReportRow
 from tflite_export.integer_forms import around_kernels, lower, respell
-from tflite_export.learned import ahead, behind_parts, behind_pools, fixed, heal, learned, pin, unranged, widen, without_pairs
+from tflite_export.learned import (
+    ahead,
+    behind_parts,
+    behind_pools,
+    fixed,
+    heal,
+    learned,
+    pin,
+    unranged,
+    widen,
+    without_pairs,
+)
 from tflite_export.masks import finite
 from tflite_export.measure import ranges, runs, try_out
 from tflite_export.plant import pack, plant

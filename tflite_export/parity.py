@@ -240,6 +240,7 @@ def _drift(
     ours = runner.tensors(feeds, wanted)
     theirs = second[0].tensors(feeds, wanted) if second else {}
     reals = {index: real(graph.tensors[index], raw) for index, raw in ours.items()}
+    named, near = ([pair for pair in pairs if pair[1] in ours] for pairs in (named, near))
     places = matched(named, near, [tap.values for tap in seen], reals)
     order = {index: op.index for op in graph.operators for index in op.outputs}
     rows = []

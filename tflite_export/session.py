@@ -68,7 +68,8 @@ class Session:
             fetch: tensors to be read after each run.
 
         Returns:
-            tensor -> what was read, joined along the first axis (a tensor without axes becomes [times]).
+            tensor -> what was read, joined along the first axis (a tensor without axes becomes [times]). Inner tensors
+            that the runtime keeps to itself are left out.
 
         Raises:
             ExportError: the runtime failed; the message holds its reason.
@@ -102,9 +103,22 @@ class Session:
             if self.stateful:
                 interpreter.reset_all_variables()
             interpreter.invoke()
+            if not turn:
+                fetch = [index for index in fetch if self._holds(index)]
+                found = [[] for _ in fetch]
             for values, index in zip(found, fetch, strict=True):
                 values.append(interpreter.get_tensor(index))
         return {index: _joined(values) for index, values in zip(fetch, found, strict=True)}
+
+    def _holds(self, index: int) -> bool:
+        """Whether a tensor has values: a delegate keeps some of those inside it to itself."""
+        if index in self.signature.outputs.values():
+            return True
+        try:
+            self.interpreter.get_tensor(index)
+        except ValueError:
+            return False
+        return True
 
     def _run_by_name(self, feeds: Mapping[int, np.ndarray], times: int, fetch: Sequence[int]) -> dict[int, np.ndarray]:
         inner = set(fetch) - set(self.signature.outputs.values())

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
+from tfcompress.core.finite import check_finite
 from tfcompress.core.grid import IntegerWeight
 from tfcompress.core.replay import Call, again, calls, run
 from tfcompress.core.trace import trace
@@ -80,21 +80,6 @@ def _scoped(step: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
     """One call of the graph, its tensors named for it; Keras' own scopes are numbered and do not tell the layer."""
     with tf.name_scope(step.name + SCOPE_END):
         return again(step, args, kwargs)
-
-
-def check_finite(model: Any) -> None:
-    """Refuses a model one of whose weights holds NaN or infinity.
-
-    Raises:
-        ValueError: naming the weight and its layer.
-    """
-    for variable in model.weights:
-        value = np.asarray(variable)
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise ValueError(
-                f"`model` has weights that are not finite: {flavor.variable_path(variable)!r} holds "
-                f"{int((~np.isfinite(value)).sum())} NaN or infinite values of {value.size}"
-            )
 
 
 def output_names(graph: Any) -> list[str]:

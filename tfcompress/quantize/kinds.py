@@ -62,7 +62,7 @@ _OPERATIONS: dict[Kind, str] = {
                   reducemax maxpool pad tile repeat broadcastto flip roll take gather swapaxes moveaxis averagepool
                   avgpool ravel""",
     Kind.CONCAT: "concatenate concat stack pack",
-    Kind.TRANSPARENT: "identity stopgradient dropout",
+    Kind.TRANSPARENT: "identity stopgradient converttotensor dropout",
     Kind.FIXED: "softmax sigmoid tanh",
 }
 _BY_CLASS = {

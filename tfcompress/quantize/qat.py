@@ -4,6 +4,7 @@ from typing import Any
 
 from tfcompress.core import flavor
 from tfcompress.core.compressed import noted
+from tfcompress.core.finite import check_finite
 from tfcompress.core.flavor import keras
 from tfcompress.core.opaque import Opaque
 from tfcompress.core.replay import Call, replay
@@ -160,7 +161,8 @@ def quantize_model(
 
     Raises:
         TypeError: not a model, or one of the other Keras flavor.
-        ValueError: the model is not built or quantized already, the scheme is unknown, a selection matches nothing.
+        ValueError: the model is not built, holds NaN or infinity, or is quantized already; the scheme is unknown; a
+            selection matches nothing.
 
     Source: Jacob et al. 2018, arXiv:1712.05877.
 
@@ -169,6 +171,7 @@ def quantize_model(
     ['body', 'body_range']
     """
     flavor.check_model(model)
+    check_finite(model)
     if not isinstance(scheme, Scheme):
         scheme = Scheme.named(scheme)
     how = resolve(ranges)

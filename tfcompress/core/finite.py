@@ -1,0 +1,22 @@
+"""Weights that are numbers."""
+
+from typing import Any
+
+import numpy as np
+
+from tfcompress.core import flavor
+
+
+def check_finite(model: Any) -> None:
+    """Refuses a model one of whose weights holds NaN or infinity.
+
+    Raises:
+        ValueError: naming the weight and its layer.
+    """
+    for variable in model.weights:
+        value = np.asarray(flavor.read(variable))
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise ValueError(
+                f"`model` has weights that are not finite: {flavor.variable_path(variable)!r} holds "
+                f"{int((~np.isfinite(value)).sum())} NaN or infinite values of {value.size}"
+            )
