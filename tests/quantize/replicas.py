@@ -46,7 +46,7 @@ def train(ranges, strategy, steps_per_execution, jit_compile):
             model.compile(keras.optimizers.SGD(0.1), "mse", **how)
         before = model.get_layer("conv").get_weights()[0].copy()
         loss = model.fit(X, Y, batch_size=BATCH, shuffle=False, verbose=0).history["loss"][-1]
-    except tf.errors.InvalidArgumentError as error:
+    except (tf.errors.InvalidArgumentError, ValueError) as error:
         return None, {"refused": str(error)[-400:]}
     moved = float(np.abs(model.get_layer("conv").get_weights()[0] - before).max())
     return model, {"loss": loss, "moved": moved, **observed(model)}

@@ -16,6 +16,13 @@ class Compressed(keras.Model):
 
     notes: dict[str, str] = {}
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """As Keras makes it; refuses what TensorFlow cannot run on several CPU replicas, before it fails obscurely."""
+        problem = flavor.distribution_problem(self)
+        if problem is not None:
+            raise ValueError(f"{problem}, with a float model as well. Received: {self.name!r}")
+        return super().make_train_function(force=force)
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "notes": dict(self.notes)}
 

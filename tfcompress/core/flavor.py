@@ -67,6 +67,7 @@ pack_like = _chosen.pack_like
 retrace_training = _chosen.retrace_training
 masks_may_end = _chosen.masks_may_end
 compute_in_float32 = _chosen.compute_in_float32
+distribution_problem = _chosen.distribution_problem
 STATIC_BATCH = _chosen.STATIC_BATCH
 HONORS_TRAINING = _chosen.HONORS_TRAINING
 

@@ -393,3 +393,13 @@ def compute_in_float32(layer: Any) -> None:
     for part in (layer, *sublayers(layer, recursive=True)):
         if part.dtype != part.compute_dtype:
             part._set_dtype_policy("float32")
+
+
+def distribution_problem(model: Any) -> str | None:
+    """Why TensorFlow cannot train the model as it was compiled, on several CPU replicas; None when it can."""
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync < 2 or any("CPU" not in device for device in strategy.extended.worker_devices):
+        return None
+    if model._jit_compile:
+        return "`jit_compile` must be False under a strategy of several CPU replicas: XLA does not run there"
+    return None

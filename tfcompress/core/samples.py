@@ -56,23 +56,26 @@ class Samples:
         if isinstance(data, tf.data.Dataset):
             labelled = isinstance(data.element_spec, tuple) and len(data.element_spec) in (2, 3)
             return lambda: ((batch[0] if labelled else batch) for batch in data)
+        if isinstance(data, str | bytes):
+            raise TypeError(f"`{self._argument}` must be samples. Received: {type(data).__name__}")
         if callable(data) and not hasattr(data, "shape"):
-            return data
+            return lambda: map(self._without_labels, data())
         if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, list | tuple | dict):
             if not hasattr(data, "shape"):  # a keras.utils sequence: batches with labels
                 return lambda: (self._without_labels(data[i]) for i in range(len(data)))
         if self._is_arrays(data):
             return lambda: self._slices(data)
         if isinstance(data, Iterable) and not isinstance(data, str | bytes | dict):
-            held = list(data)
+            held = [self._without_labels(batch) for batch in data]
             return lambda: held
         raise TypeError(
             f"`{self._argument}` must be arrays, a tf.data.Dataset, or batches. Received: {type(data).__name__}"
         )
 
-    @staticmethod
-    def _without_labels(batch: Any) -> Any:
-        return batch[0] if isinstance(batch, tuple) and len(batch) in (2, 3) else batch
+    def _without_labels(self, batch: Any) -> Any:
+        """(x, y) and (x, y, weight) are their x; a tuple of as many parts as the model has inputs is these."""
+        labelled = isinstance(batch, tuple) and len(batch) in (2, 3) and len(batch) != len(self._inputs)
+        return batch[0] if labelled else batch
 
     def _is_arrays(self, data: Any) -> bool:
         if isinstance(data, dict):

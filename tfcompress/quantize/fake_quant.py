@@ -72,6 +72,14 @@ def learned_step(values: tf.Tensor, step: tf.Tensor, low: int, high: int, gradie
 
 
 @flavor.register
+class Positive(keras.constraints.Constraint):
+    """w <- max(w, 1e-6): a learned step that an update took below zero can grow again."""
+
+    def __call__(self, w: Any) -> tf.Tensor:
+        return tf.maximum(tf.convert_to_tensor(w), 1e-6)
+
+
+@flavor.register
 class FakeQuantWeight(Transform):
     """A weight on an integer grid.
 
@@ -95,8 +103,9 @@ class FakeQuantWeight(Transform):
         # LSQ starts from 2 mean|w| / sqrt(Q); the largest magnitude is shaped like the step.
         largest = magnitude(value, self.grid)
         self.step = wrapper.add_weight(
-            name=f"{name}_step", shape=largest.shape, initializer=keras.initializers.Constant(1.0), dtype="float32"
-        )
+            name=f"{name}_step", shape=largest.shape, initializer=keras.initializers.Constant(1.0), dtype="float32",
+            constraint=Positive(),
+        )  # fmt: skip
         kept = self.grid.kept(len(value.shape))
         mean = tf.reduce_mean(tf.abs(value), axis=[a for a in range(len(value.shape)) if a not in kept], keepdims=True)
         start = 2.0 * mean / self.grid.top**0.5

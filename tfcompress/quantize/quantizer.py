@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
-from tfcompress.quantize.fake_quant import learned_step, nudged, round_activation
+from tfcompress.quantize.fake_quant import Positive, learned_step, nudged, round_activation
 from tfcompress.quantize.ranges import LearnedStep, Ranges, resolve
 
 _RELUS = {"relu": tf.nn.relu, "relu6": tf.nn.relu6}
@@ -61,7 +61,7 @@ class Quantizer(keras.layers.Layer):
         make = self.add_weight
         shared: dict[str, Any] = {"dtype": "float32", **flavor.mean_over_replicas()}
         if isinstance(self.ranges, LearnedStep):
-            self.step = make(name="step", shape=(), initializer="ones", trainable=True, **shared)
+            self.step = make(name="step", shape=(), initializer="ones", trainable=True, constraint=Positive(), **shared)
         # [low, high, 1 once anything was seen]: one variable, so that a step assigns once.
         self.observed = make(name="range", shape=(3,), initializer="zeros", trainable=False, **shared)
         self.frozen = make(name="frozen", shape=(), initializer="zeros", trainable=False, **shared)
