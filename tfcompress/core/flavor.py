@@ -64,7 +64,6 @@ mean_over_replicas = _chosen.mean_over_replicas
 operation_name = _chosen.operation_name
 input_name = _chosen.input_name
 pack_like = _chosen.pack_like
-retrace_training = _chosen.retrace_training
 masks_may_end = _chosen.masks_may_end
 compute_in_float32 = _chosen.compute_in_float32
 distribution_problem = _chosen.distribution_problem

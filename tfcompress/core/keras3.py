@@ -357,11 +357,6 @@ def pack_like(structure: Any, flat: Sequence[Any]) -> Any:
     return keras3.tree.pack_sequence_as(structure, flat)
 
 
-def retrace_training(model: Any) -> None:
-    """Make the training step anew, in the middle of `fit` as well: what became untrainable is left out from now on."""
-    model.make_train_function(force=True)
-
-
 @contextlib.contextmanager
 def masks_may_end() -> Iterator[None]:
     """No warning of layers that drop a mask: in a traced graph masks are arguments, Keras' own copies may end."""

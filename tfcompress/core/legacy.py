@@ -378,11 +378,6 @@ def pack_like(structure: Any, flat: Sequence[Any]) -> Any:
     return tf.nest.pack_sequence_as(structure, flat)
 
 
-def retrace_training(model: Any) -> None:
-    """Make the training step anew, in the middle of `fit` as well: what became untrainable is left out from now on."""
-    model.make_train_function(force=True)
-
-
 def masks_may_end() -> contextlib.AbstractContextManager[None]:
     """Nothing: this flavor says nothing of masks that are dropped."""
     return contextlib.nullcontext()

@@ -84,4 +84,4 @@ class FreezeBatchNorm(_AfterSteps):
             raise ValueError(f"`FreezeBatchNorm` found no BatchNormalization in {self.model.name!r}")
         for layer in found:
             layer.trainable = False
-        flavor.retrace_training(self.model)
+        self.model.make_train_function(force=True)  # what became untrainable is left out of the steps from now on
