@@ -186,12 +186,23 @@ def behind_parts(draft: Draft) -> set[int]:
 
 
 def behind_pools(draft: Draft) -> dict[int, tuple[float, float]]:
-    """Averages over windows of tensors whose range is learned -> that range: both have one grid, which the quantizer
-    does not give them where what follows (a concatenation) asks for another."""
-    known = learned(draft)
-    pools = [op for op in draft.operators if draft.kind(op) == "AVERAGE_POOL_2D" and op.inputs[0] in known]
-    ready = ahead(draft)
-    return {op.outputs[0]: known[op.inputs[0]] for op in pools if op.outputs[0] not in ready}
+    """Pools of tensors whose range is learned -> that range, as far as an average over windows stands among them.
+
+    All have one grid, which the quantizer does not give them where what follows (a concatenation) asks for another;
+    of a maximum that is averaged it then leaves the other readers in float.
+    """
+    known, ready = learned(draft), ahead(draft)
+    makers: dict[int, Any] = {}
+    found: dict[int, tuple[float, float]] = {}
+    for op in draft.operators:
+        source, result = op.inputs[0], op.outputs[0]
+        if draft.kind(op) in ("MAX_POOL_2D", "AVERAGE_POOL_2D") and source in known:
+            makers[result], known[result] = op, known[source]
+        if draft.kind(op) == "AVERAGE_POOL_2D":
+            while result in makers:
+                found[result] = known[result]
+                result = makers[result].inputs[0]
+    return {index: pair for index, pair in found.items() if index not in ready}
 
 
 def _results(draft: Draft) -> Iterable[int]:

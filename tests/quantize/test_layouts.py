@@ -100,6 +100,12 @@ def test_channels_of_each_kind(case):
     assert {grid.bits for grid in found.values()} <= {5}
 
 
+@pytest.mark.parametrize("case", ["Dense", "EinsumDense heads"])
+def test_four_bit_matrices_have_one_scale_because_tflm_packs_no_other(case):
+    assert kernel_grids(built(case)[0], Grid(bits=4))["kernel"].axis is None
+    assert kernel_grids(built(case)[0], Grid(bits=4, axis=-1))["kernel"].axis == -1
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if CASES[c][2]])
 def test_a_grid_per_tensor_stays_one_scale_for_every_kernel(case):
     layer, expected = built(case)

@@ -129,7 +129,7 @@ def test_a_selection_that_matches_nothing_is_refused(select):
         ("int8", 8, {"conv": (1, 1, 1, 4), "head": (1, 3)}, 8),
         ("int8_per_tensor", 8, {"conv": (1, 1, 1, 1), "head": (1, 1)}, 8),
         ("int16x8", 8, {"conv": (1, 1, 1, 4), "head": (1, 3)}, 16),
-        ("w4a8", 4, {"conv": (1, 1, 1, 4), "head": (1, 3)}, 8),
+        ("w4a8", 4, {"conv": (1, 1, 1, 4), "head": (1, 1)}, 8),
     ],
 )
 def test_the_named_schemes(scheme, bits, scales, activation_bits):

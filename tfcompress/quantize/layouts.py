@@ -49,6 +49,8 @@ ELEMENTWISE = (_LAYERS.PReLU, _LAYERS.BatchNormalization, _LAYERS.LayerNormaliza
 def _channel_grid(layer: Any, grid: Grid, rank: int) -> Grid:
     if isinstance(layer, _LAYERS.LSTM):
         return replace(grid, axis=-1, groups=4)  # the fused operation holds four matrices of one scale each
+    if isinstance(layer, _LAYERS.Dense | _LAYERS.EinsumDense) and grid.bits <= 4:
+        return replace(grid, axis=None)  # with more scales TFLM refuses the kernel of a FULLY_CONNECTED two to a byte
     for classes, axes in CHANNELS:
         if isinstance(layer, classes):
             return replace(grid, axis=axes(layer))
@@ -61,7 +63,8 @@ def kernel_grids(layer: Any, grid: Grid) -> dict[str, Grid]:
 
     Args:
         layer: a built layer; a composite's inner layers are looked at one by one.
-        grid: the scheme's; an axis of "channel" becomes the layer's output channels.
+        grid: the scheme's; an axis of "channel" becomes the layer's output channels, as far as the runtimes hold a
+            scale for each: one scale for a 4-bit Dense kernel.
 
     Returns:
         Grids whose axes are resolved, by the weight's name in `named_weights`; empty when the layer has no kernel.
