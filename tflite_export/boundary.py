@@ -26,7 +26,8 @@ def name_ends(draft: Draft, inputs: Sequence[str], outputs: Sequence[str], key: 
     Args:
         draft: changed in place.
         inputs: names in the order of the file's inputs, each once.
-        outputs: names in the order of the file's outputs, each once.
+        outputs: names in the order of the file's outputs, each once; one may be an input's as well, its tensor is then
+            named "..._output".
         key: of the signature.
     """
     taken = {*inputs, *outputs}
@@ -34,7 +35,8 @@ def name_ends(draft: Draft, inputs: Sequence[str], outputs: Sequence[str], key: 
         if index not in draft.inputs and index not in draft.outputs and draft.name(index) in taken:
             tensor.name = (draft.name(index) + "_inner").encode()
     for index, name in [*zip(draft.outputs[::-1], outputs[::-1], strict=True), *zip(draft.inputs, inputs, strict=True)]:
-        draft.tensors[index].name = name.encode()
+        twice = name in inputs and index not in draft.inputs
+        draft.tensors[index].name = (f"{name}_output" if twice else name).encode()
     signature = schema.SignatureDefT(signatureKey=key.encode(), subgraphIndex=0)
     for side, indices, names in (("inputs", draft.inputs, inputs), ("outputs", draft.outputs, outputs)):
         entries = [schema.TensorMapT(name=n.encode(), tensorIndex=i) for n, i in zip(names, indices, strict=True)]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export.buffers import drop_unused
 from tflite_export.flatbuffer import TYPES, kind, load, store
 from tflite_export.graph import DTYPES
 
@@ -41,16 +42,7 @@ class Draft:
 
     def content(self) -> bytes:
         """The edited file; constants that nothing uses any more are left out."""
-        used = {0} | {entry.buffer for entry in self.model.metadata or []}
-        for graph in self.model.subgraphs:
-            seen = {int(i) for i in [*graph.inputs, *graph.outputs]}
-            for op in graph.operators:
-                ends = [*op.inputs, *op.outputs, *([] if op.intermediates is None else op.intermediates)]
-                seen.update(int(i) for i in ends)
-            used.update(tensor.buffer for i, tensor in enumerate(graph.tensors) if i in seen)
-        for number, buffer in enumerate(self.model.buffers):
-            if number not in used:
-                buffer.data = None
+        drop_unused(self.model)
         return store(self.model)
 
     @property

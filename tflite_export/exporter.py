@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tflite_export import boundary, calibration, convert
+from tflite_export import boundary, calibration, convert, states
 from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
 from tflite_export.exported import Exported, Report, ReportRow
-from tflite_export.integers import quantize
+from tflite_export.integers import measure, quantize
+from tflite_export.learned import heal
 from tflite_export.leftovers import float_operations
 from tflite_export.recurrent import fuse
+from tflite_export.signatures import Shapes, by_signature, merged, planned
 from tflite_export.source import Source, source_of
 from tflite_export.spec import ExportSpec
 
@@ -30,6 +33,7 @@ def export(
     int4: str = "packed",
     signature: str = "serving_default",
     shapes: Mapping[str, Sequence[int]] | None = None,
+    signatures: Mapping[str, Shapes] | None = None,
 ) -> Exported:
     """Converts a Keras model to a `.tflite` file.
 
@@ -52,6 +56,10 @@ def export(
             a byte, the same integers.
         signature: key of the file's signature; its names are those of the Keras inputs and outputs.
         shapes: shape without batch of inputs that the model leaves open, by name, such as {"tokens": (64,)}.
+        signatures: several signatures of the model in one file, each with shapes of its own beside those of `shapes`:
+            {"prefill": {"tokens": (64,)}, "decode": {"tokens": (1,)}}. Weights are stored once, and `calibration` is a
+            dict by signature. An output that has the name of an input is a state: it has the same grid as output and
+            as input, in every signature, so that its integers can be handed on.
 
     Returns:
         The file and a report of where its numbers come from.
@@ -68,42 +76,94 @@ def export(
     """
     begin = time.perf_counter()
     spec = ExportSpec(precision, inputs, outputs, batch_size, allow_float, range_method, int4, signature)
-    source = source_of(model, spec, shapes)
-    rows = [ReportRow(layer, "form", form) for layer, form in source.forms]
-    notes: list[str] = []
-    draft = Draft(convert.float_file(source.function, "float32" if spec.is_integer else precision))
-    boundary.order_inputs(draft, len(source.inputs))
-    names = [spec.name for spec in source.inputs], source.outputs
-    boundary.name_ends(draft, *names, signature)
-    fuse(draft)
-    _refuse_unknown(draft)
+    plan = planned(signature, signatures, shapes)
+    data = [calibration] if signatures is None else by_signature(calibration, list(plan))
+    parts = [_converted(model, spec, key, own) for key, own in plan.items()]
     if spec.is_integer:
-        samples = _samples(calibration, source, spec)
-        draft, made, notes = quantize(draft, source, samples, spec)
-        rows += made
-    leftover = float_operations(draft) if spec.is_integer else []
+        _quantize(parts, data, spec)
+    leftover = list(dict.fromkeys(left for part in parts for left in part.leftover))
     if leftover and not allow_float:
         raise ExportError(
             f"The {precision} file would compute in float: {'; '.join(leftover)}. Pass allow_float=True to accept it"
         )
-    if spec.is_integer:
-        if inputs != "float32":
-            boundary.integer_inputs(draft, inputs)
-        if outputs != "float32":
-            boundary.integer_outputs(draft, outputs)
-    boundary.separate(draft)
-    draft.tidy_names()
-    boundary.name_ends(draft, *names, signature)
+    for part in parts:
+        part.finish(spec)
+    many = len(parts) > 1
     report = Report(
         precision=precision,
-        inputs=tuple(boundary.described(draft, draft.inputs)),
-        outputs=tuple(boundary.described(draft, draft.outputs)),
-        rows=tuple(rows),
+        inputs=tuple(text for part in parts for text in part.described(part.draft.inputs, many)),
+        outputs=tuple(text for part in parts for text in part.described(part.draft.outputs, many)),
+        rows=tuple(dict.fromkeys(row for part in parts for row in part.rows)),
         float_operations=tuple(leftover),
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         seconds=time.perf_counter() - begin,
     )
-    return Exported(draft.content(), report)
+    return Exported(merged([part.draft for part in parts]), report)
+
+
+@dataclass
+class _Part:
+    """One signature on its way.
+
+    Attributes:
+        key: of the signature.
+        source: what is converted.
+        draft: the file so far.
+        rows: the source of ranges, kernels and forms.
+        notes: what the user should know.
+        leftover: operations of an integer file that compute in float.
+    """
+
+    key: str
+    source: Source
+    draft: Draft
+    rows: list[ReportRow]
+    notes: list[str] = field(default_factory=list)
+    leftover: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> tuple[list[str], list[str]]:
+        return [one.name for one in self.source.inputs], self.source.outputs
+
+    def finish(self, spec: ExportSpec) -> None:
+        """The file as its user meets it: types, names and signature."""
+        if spec.inputs != "float32":
+            boundary.integer_inputs(self.draft, spec.inputs)
+        if spec.outputs != "float32":
+            boundary.integer_outputs(self.draft, spec.outputs)
+        boundary.separate(self.draft)
+        self.draft.tidy_names()
+        boundary.name_ends(self.draft, *self.names, self.key)
+
+    def described(self, ends: Sequence[int], many: bool) -> list[str]:
+        return [f"{self.key}: {text}" if many else text for text in boundary.described(self.draft, ends)]
+
+
+def _converted(model: Any, spec: ExportSpec, key: str, shapes: Shapes) -> _Part:
+    """The model as a float file."""
+    source = source_of(model, spec, shapes)
+    draft = Draft(convert.float_file(source.function, "float32" if spec.is_integer else spec.precision))
+    boundary.order_inputs(draft, len(source.inputs))
+    part = _Part(key, source, draft, [ReportRow(layer, "form", form) for layer, form in source.forms])
+    boundary.name_ends(draft, *part.names, key)
+    fuse(draft)
+    _refuse_unknown(draft)
+    heal(draft)
+    return part
+
+
+def _quantize(parts: Sequence[_Part], data: Sequence[Any], spec: ExportSpec) -> None:
+    """Makes the files of all signatures compute in integers, on the same ranges."""
+    measured = [
+        measure(part.draft, part.source, _samples(one, part.source, spec), spec)
+        for part, one in zip(parts, data, strict=True)
+    ]
+    states.join(measured)
+    for part, ready in zip(parts, measured, strict=True):
+        part.draft, made, part.notes = quantize(ready, spec)
+        part.rows += made
+        part.leftover = float_operations(part.draft)
+    states.check([(part.draft, *part.names) for part in parts])
 
 
 def _samples(data: Any, source: Source, spec: ExportSpec) -> list[list[np.ndarray]] | None:

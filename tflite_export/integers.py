@@ -1,5 +1,7 @@
 """From a float file to an integer one: forms, masks, ranges, quantization, planting, in this order."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tflite_export import convert, wide
@@ -11,7 +13,6 @@ from tflite_export.learned import (
     behind_parts,
     behind_pools,
     fixed,
-    heal,
     learned,
     pin,
     unranged,
@@ -30,10 +31,35 @@ Ranges = dict[int, tuple[float, float]]
 _GENERATED = 64
 
 
-def quantize(
-    draft: Draft, source: Source, samples: Samples | None, spec: ExportSpec
-) -> tuple[Draft, list[ReportRow], list[str]]:
-    """Makes a float file compute in integers.
+@dataclass
+class Measured:
+    """A float file just before it becomes integers: operations respelt, the range of every tensor known.
+
+    Attributes:
+        draft: the float file.
+        source: what it was converted from.
+        samples: calibration data in the order of the file's inputs; empty where every range was learned.
+        bits: of the activations.
+        taught: in 16 bits the learned ranges, whose pairs were removed.
+        known: learned ranges that stand in the draft.
+        found: measured ranges, still to be written.
+        lows: where the ranges of masked scores end below.
+        notes: what the user should know.
+    """
+
+    draft: Draft
+    source: Source
+    samples: Samples
+    bits: int
+    taught: Ranges
+    known: Ranges
+    found: Ranges
+    lows: dict[int, float]
+    notes: list[str]
+
+
+def measure(draft: Draft, source: Source, samples: Samples | None, spec: ExportSpec) -> Measured:
+    """Respells what has no integer form, and measures the ranges that were not learned.
 
     Args:
         draft: the float file; it is used up.
@@ -41,14 +67,10 @@ def quantize(
         samples: calibration data in the order of the file's inputs; None: ranges must be learned.
         spec: precision and options.
 
-    Returns:
-        (the integer file, a row for each range and kernel, notes).
-
     Raises:
         ValueError: ranges must be measured and there are no samples.
-        ExportError: the converter or the runtime refuses the file.
+        ExportError: the runtime refuses the file.
     """
-    heal(draft)
     bits = 16 if spec.precision == "int16x8" else 8
     notes = [f"the learned range of {name!r} has no width: it is [0, 1] in the file" for name in widen(draft)]
     if samples is None and (unranged(draft) or any(draft.kind(op) == FUSED for op in draft.operators)):
@@ -57,9 +79,29 @@ def quantize(
     taught = without_pairs(draft) if bits == 16 else {}
     respell(draft, samples, bits)
     lows, said = finite(draft, samples) if samples else ({}, [])
-    notes += said
-    rows = _write_ranges(draft, samples or [], taught, lows, (spec.range_method, bits))
-    made, lost = plant(draft, source.weights)
+    known = taught or {**ahead(draft), **learned(draft)}
+    tensors = [index for index in unranged(draft) if index not in taught]
+    found = ranges(draft, samples or [], tensors, spec.range_method, bits) if tensors else {}
+    found = {index: (max(low, lows.get(index, -np.inf)), high) for index, (low, high) in found.items()}
+    return Measured(draft, source, samples or [], bits, taught, known, found, lows, notes + said)
+
+
+def quantize(measured: Measured, spec: ExportSpec) -> tuple[Draft, list[ReportRow], list[str]]:
+    """Makes a file whose ranges are known compute in integers.
+
+    Args:
+        measured: of `measure`; it is used up.
+        spec: precision and options.
+
+    Returns:
+        (the integer file, a row for each range and kernel, notes).
+
+    Raises:
+        ExportError: the converter or the runtime refuses the file.
+    """
+    draft, notes = measured.draft, list(measured.notes)
+    rows = _write_ranges(measured)
+    made, lost = plant(draft, measured.source.weights)
     notes += [
         f"the integers of {weight!r} stand in no kernel of the file: the converter's own stand for it"
         for weight in lost
@@ -73,31 +115,17 @@ def quantize(
         notes += [
             f"4-bit kernel of {layer!r} stays one integer to a byte: TFLM runs it so only" for layer in pack(result)
         ]
-    try_out(result, (samples or [])[:1])
+    try_out(result, measured.samples[:1])
     return result, rows + made, notes
 
 
-def _write_ranges(
-    draft: Draft, samples: Samples, taught: Ranges, lows: dict[int, float], how: tuple[str, int]
-) -> list[ReportRow]:
-    """Writes the range of every tensor that lacks one.
-
-    Args:
-        draft: the float file, changed in place.
-        samples: calibration data.
-        taught: learned ranges whose pairs were removed.
-        lows: where the ranges of masked scores end.
-        how: range method, bits of the activations.
-    """
-    method, bits = how
-    known = taught or {**ahead(draft), **learned(draft)}
-    tensors = [index for index in unranged(draft) if index not in taught]
-    measured = ranges(draft, samples, tensors, method, bits) if tensors else {}
-    measured = {index: (max(low, lows.get(index, -np.inf)), high) for index, (low, high) in measured.items()}
+def _write_ranges(measured: Measured) -> list[ReportRow]:
+    """Writes the range of every tensor that lacks one; a row for each range, learned or measured."""
+    draft, bits = measured.draft, measured.bits
     pools = behind_pools(draft) if bits == 8 else {}
     pinned = behind_parts(draft) | around_kernels(draft) | set(pools)
-    _write_states(draft, samples, {**known, **measured})
-    found = {**measured, **taught, **pools}
+    _write_states(draft, measured.samples, {**measured.known, **measured.found})
+    found = {**measured.found, **measured.taught, **pools}
     if bits == 16:
         found = {**wide.joined(draft, found), **fixed(draft)}
         wide.constants(draft, found)
@@ -110,7 +138,7 @@ def _write_ranges(
             draft.set_range(index, *pair)
     rows = [
         (layer_of(draft.name(i)), source)
-        for pairs, source in ((known, "learned"), (measured, "measured"))
+        for pairs, source in ((measured.known, "learned"), (measured.found, "measured"))
         for i in pairs
     ]
     return [ReportRow(layer, "range", source) for layer, source in dict.fromkeys(rows)]

@@ -77,7 +77,8 @@ def learned(draft: Draft) -> dict[int, tuple[float, float]]:
 
 
 def ahead(draft: Draft) -> dict[int, tuple[float, float]]:
-    """Float tensors that are read by QUANTIZE alone, at once or behind operations that only reorder -> that range."""
+    """Float tensors that are read by QUANTIZE alone, at once or behind operations that only reorder or join -> that
+    range."""
     users = draft.users()
     found: dict[int, tuple[float, float]] = {}
     found.update((op.outputs[0], _ends(draft, op.outputs[0])) for op in draft.operators if draft.kind(op) == "QUANTIZE")
@@ -92,7 +93,7 @@ def ahead(draft: Draft) -> dict[int, tuple[float, float]]:
 def _known(draft: Draft, op: Any, found: dict[int, tuple[float, float]]) -> tuple[float, float] | None:
     """The range that an operation gives to what it reads."""
     kind = draft.kind(op)
-    return found.get(op.outputs[0]) if kind == "QUANTIZE" or kind in _RESHAPING else None
+    return found.get(op.outputs[0]) if kind in ("QUANTIZE", "CONCATENATION") or kind in _RESHAPING else None
 
 
 def unranged(draft: Draft) -> list[int]:
