@@ -8,6 +8,7 @@ from tfcompress.core.replay import calls
 from tfcompress.core.trace import trace
 from tfcompress.quantize.expand import expand
 from tfcompress.quantize.placement import Boundary, Placement
+from tfcompress.quantize.ranges import MaskedScores
 
 IMAGE, VECTOR = (8, 8, 3), (6,)
 CASES = {}
@@ -193,7 +194,7 @@ def test_what_a_boundary_knows(case, name, relu, fixed):
     assert (boundary.relu, boundary.fixed(8)) == (relu, fixed)
 
 
-def test_what_a_large_constant_masks_has_no_range_until_the_softmax():
+def test_what_a_large_constant_masks_has_a_range_in_front_of_the_softmax():
     inputs = keras.Input((4,)), keras.Input((4,))
     scores = layers.Dense(4, name="scores")(inputs[0])
     model = keras.Model(inputs, layers.Softmax(name="softmax")(scores + (1.0 - inputs[1]) * -1e9))
@@ -201,7 +202,10 @@ def test_what_a_large_constant_masks_has_no_range_until_the_softmax():
     last = calls(flat)[-1]
     assert [placement.of(c).is_fixed for c in (last,)] == [True]
     reasons = [placement.of(c) for c in calls(flat) if isinstance(placement.of(c), str)]
-    assert len([r for r in reasons if r.startswith("carries a mask")]) == 2  # the product with -1e9 and the sum
+    assert len([r for r in reasons if r.startswith("carries a mask")]) == 1  # the product with -1e9
+    assert len([r for r in reasons if r.startswith("becomes a mask")]) == 1  # 1 - mask
+    masked = [placement.of(c).ranges for c in calls(flat) if isinstance(placement.of(c), Boundary)]
+    assert [ranges for ranges in masked if ranges] == [MaskedScores(axis=-1)]  # the sum
     assert any(c.operation.name == "scores" and isinstance(placement.of(c), Boundary) for c in calls(flat))
 
 

@@ -5,7 +5,7 @@ from tfcompress.quantize.calibration import calibrate
 from tfcompress.quantize.callbacks import FreezeBatchNorm, FreezeRanges
 from tfcompress.quantize.qat import quantize_model
 from tfcompress.quantize.quantizer import Quantizer
-from tfcompress.quantize.ranges import LearnedStep, MovingAverage, Percentile
+from tfcompress.quantize.ranges import LearnedStep, MaskedScores, MovingAverage, Percentile
 from tfcompress.quantize.scheme import ActivationGrid, Scheme
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "FreezeRanges",
     "Grid",
     "LearnedStep",
+    "MaskedScores",
     "MovingAverage",
     "Percentile",
     "Quantizer",

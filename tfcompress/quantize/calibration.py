@@ -1,6 +1,8 @@
 """Post-training static quantization: activation ranges from a few hundred samples, without training."""
 
+import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ from tfcompress.core.compressed import noted
 from tfcompress.core.flavor import keras
 from tfcompress.core.histogram import Histogram, check_method
 from tfcompress.core.replay import Call, replay
-from tfcompress.core.samples import Samples
+from tfcompress.core.samples import Samples, inputs_of
 from tfcompress.core.trace import trace
 from tfcompress.quantize.quantizer import Quantizer, quantizers
+from tfcompress.quantize.ranges import MaskedScores, Ranges, is_real
 
 
 def _taps(model: Any) -> tuple[Any, list[Quantizer]]:
@@ -41,7 +44,7 @@ class _Statistics:
 
     def __init__(self, model: Any, data: Any, batch_size: int) -> None:
         self.taps, self.quantizers = _taps(model)
-        self._samples = Samples(data, model, "data", batch_size)
+        self._samples = Samples(data, inputs_of(model), batch_size=batch_size)
         specs = [tf.TensorSpec((None, *t.shape[1:]), t.dtype) for t in self.taps.inputs]
         self._run = tf.function(lambda *x: self.taps(list(x), training=False)).get_concrete_function(*specs)
 
@@ -51,10 +54,19 @@ class _Statistics:
             yield [np.asarray(t, "float32") for t in flavor.flatten(outputs)]
 
     def ends(self) -> list[tuple[float, float]]:
+        """Smallest and largest value at each quantizer; where there is a mask, the ends of what it does not hide."""
         low, high = np.full(len(self.quantizers), np.inf), np.full(len(self.quantizers), -np.inf)
+        fired = [not isinstance(quantizer.ranges, MaskedScores) for quantizer in self.quantizers]
         for values in self._values():
-            low = np.minimum(low, [v.min() for v in values])
-            high = np.maximum(high, [v.max() for v in values])
+            pairs = [_ends(q.ranges, v) for q, v in zip(self.quantizers, values, strict=True)]
+            low, high = np.minimum(low, [a for a, _ in pairs]), np.maximum(high, [b for _, b in pairs])
+            fired = [done or not np.all(is_real(v)) for done, v in zip(fired, values, strict=True)]
+        for quantizer in (q for q, done in zip(self.quantizers, fired, strict=True) if not done):
+            warnings.warn(
+                f"the mask at {quantizer.name.removesuffix('_range')!r} never fires in `data`: its range is that of "
+                "unmasked values only. Give samples in which something is masked",
+                stacklevel=3,
+            )
         bad = [q.name for q, a, b in zip(self.quantizers, low, high, strict=True) if not np.isfinite([a, b]).all()]
         if bad:
             raise ValueError(f"`data` gives values that are not finite at {bad[:5]}: the model overflows on it")
@@ -68,9 +80,17 @@ class _Statistics:
         return found
 
 
-def calibrate(
-    model: Any, data: Any, method: str = "minmax", *, percentile: float = 99.99, batch_size: int = 32
-) -> Any:
+def _ends(ranges: Ranges, values: np.ndarray) -> tuple[float, float]:
+    """Smallest and largest value of a batch, or those that a mask leaves."""
+    if not isinstance(ranges, MaskedScores):
+        return float(values.min()), float(values.max())
+    if np.isnan(values).any():
+        return np.nan, np.nan
+    low, high = replace(ranges, rows=None).ends(tf.constant(values), nonnegative=False)
+    return float(low), float(high)
+
+
+def calibrate(model: Any, data: Any, method: str = "minmax", *, percentile: float = 99.99, batch_size: int = 32) -> Any:
     """Ranges of all activations from representative samples: the quantized model without training.
 
     Weights are on their grid while the samples run; activations are not, so that no range depends on another.
@@ -78,9 +98,10 @@ def calibrate(
     Args:
         model: what `quantize_model` returned. It is not changed.
         data: samples as `model.predict` takes them: an array, a list or dict of arrays, a `tf.data.Dataset` or a
-            generator function of batches (labels are dropped). A few hundred samples do.
+            generator function of batches (labels are dropped). A few hundred samples do. Where the model masks
+            something, so must samples among them: a mask that never fires is warned of, by its layer's name.
         method: "minmax" (smallest and largest value), "percentile" (outliers clipped), "mse" (least squared rounding
-            and clipping error), "entropy" (least KL divergence).
+            and clipping error), "entropy" (least KL divergence). Masked scores have their own ends: `MaskedScores`.
         percentile: in (50, 100], for method="percentile".
         batch_size: samples that run at once, where `data` is arrays.
 
@@ -106,11 +127,13 @@ def calibrate(
     copied = noted(trace(model), getattr(model, "notes", {}))
     statistics = _Statistics(copied, data, batch_size)
     ends = statistics.ends()
-    if method == "minmax":
-        found = ends
-    else:
-        widths = [quantizer.bits for quantizer in statistics.quantizers]
-        found = [h.range(method, bits, percentile) for h, bits in zip(statistics.histograms(ends), widths, strict=True)]
+    found = ends
+    if method != "minmax":
+        histograms = zip(statistics.quantizers, statistics.histograms(ends), ends, strict=True)
+        found = [
+            pair if isinstance(q.ranges, MaskedScores) else h.range(method, q.bits, percentile)
+            for q, h, pair in histograms
+        ]
     ranges: dict[int, tuple[float, float]] = {}
     for quantizer, (low, high) in zip(statistics.quantizers, found, strict=True):
         old = ranges.get(id(quantizer), (0.0, 0.0))  # one that is called twice covers both calls

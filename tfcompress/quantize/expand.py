@@ -2,6 +2,7 @@
 
 - An activation that no kernel fuses (anything but a ReLU) becomes a layer of its own behind its layer.
 - A separable convolution becomes a depthwise and a pointwise one.
+- Attention and softmaxes with a mask become scores, mask, softmax and product.
 - Where one scale serves a whole kernel, BatchNormalization is folded into the kernel before it.
 """
 
@@ -16,6 +17,7 @@ from tfcompress.core.grid import Grid
 from tfcompress.core.replay import Call, calls, replay
 from tfcompress.quantize.kinds import Kind, activation_name, kind_of
 from tfcompress.quantize.layouts import kernel_grids
+from tfcompress.quantize.masked_attention import Opener
 
 _LAYERS = keras.layers
 _SEPARABLE = {_LAYERS.SeparableConv1D: (_LAYERS.DepthwiseConv1D, _LAYERS.Conv1D),
@@ -66,6 +68,7 @@ def _separated(layer: Any) -> tuple[Any, Any] | None:
 def expand(model: Any) -> Any:
     """The flat model with inner boundaries visible. Its layers are changed in place: pass a traced copy."""
     parts: dict[int, list[Any]] = {}
+    opened = Opener({layer.name for layer in model.layers} | {c.operation.name for c in calls(model)})
 
     def split(operation: Any) -> list[Any]:
         if not isinstance(operation, _LAYERS.Layer):
@@ -75,6 +78,9 @@ def expand(model: Any) -> Any:
         return layers if activation is None else [*layers, activation]
 
     def call(old: Call, args: Any, kwargs: Any) -> Any:
+        apart = opened(old, args, kwargs)
+        if apart is not None:
+            return apart
         first, *rest = parts.setdefault(id(old.operation), split(old.operation))
         outputs = first(*args, **kwargs)
         for layer in rest:

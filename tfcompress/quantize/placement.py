@@ -1,25 +1,21 @@
 """Where the integer runtime has a tensor boundary: after which calls of a flat graph a quantizer stands."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.replay import Call, calls
 from tfcompress.quantize.kinds import Kind, activation_name, fixed_range, kind_of, relu_of
+from tfcompress.quantize.masks import Masks
+from tfcompress.quantize.ranges import MaskedScores
 
-MASK = 1e4  # a constant of this magnitude is a mask's: what it is added to has no range worth learning
 _FUSES = {Kind.NORM: {Kind.PRODUCT}, Kind.RELU: {Kind.PRODUCT, Kind.JOIN, Kind.NORM}}
 _NO_BOUNDARY = {
     Kind.SAME: "keeps the range of its input",
     Kind.TRANSPARENT: "does nothing at inference",
     Kind.TABLE: "rows have the scale of the weight",
 }
-_MASK_GOES_ON = {Kind.JOIN, Kind.SAME, Kind.TRANSPARENT, Kind.OTHER, Kind.CONCAT}
 
 
 @dataclass(frozen=True)
@@ -30,11 +26,13 @@ class Boundary:
         operation: the layer or operation whose output it is.
         is_fixed: the runtime prescribes the range.
         relu: "relu" or "relu6" when the operation ends in one: the quantizer can compute it.
+        ranges: how the range is found, where a mask decides it.
     """
 
     operation: Any
     is_fixed: bool = False
     relu: str | None = None
+    ranges: MaskedScores | None = None
 
     def fixed(self, bits: int) -> tuple[float, float] | None:
         return fixed_range(self.operation, bits) if self.is_fixed else None
@@ -45,11 +43,18 @@ def is_float(tensor: Any) -> bool:
     return "float" in str(getattr(tensor.dtype, "name", tensor.dtype))
 
 
-def _constants(call: Call) -> Iterator[float]:
-    """The magnitudes of the numbers that a call is given besides tensors."""
-    for value in flavor.flatten((call.args, call.kwargs)):
-        if isinstance(value, int | float | np.ndarray) and not isinstance(value, bool):
-            yield float(np.max(np.abs(value), initial=0.0))
+def _kind_of(call: Call) -> Kind:
+    """The kind of the operation in this call: a table can also be the matrix of a product (a tied head)."""
+    kind = kind_of(call.operation)
+    if kind is Kind.TABLE and call.inputs and len(call.outputs[0].shape) == len(call.inputs[0].shape):
+        return Kind.PRODUCT
+    return kind
+
+
+def _is_whole(call: Call, kind: Kind) -> bool:
+    """Whether a call moves whole numbers about; Keras 3 says of some such results that they were real ones."""
+    moves = kind in (Kind.SAME, Kind.CONCAT, Kind.TRANSPARENT) and call.inputs
+    return bool(moves) and not any(is_float(tensor) for tensor in call.inputs)
 
 
 class Placement:
@@ -65,10 +70,10 @@ class Placement:
         for call in calls(model):
             for tensor in call.inputs:
                 self._readers.setdefault(id(tensor), []).append(call)
-        self._masked = self._find_masked(model)
+        self._masks = Masks(model)
         self._times = Counter(id(call.operation) for call in calls(model))
         self._after = {self._key(call): self._boundary(call) for call in calls(model)}
-        self.inputs = {id(t): self._reads_numbers(t) for t in model.inputs}
+        self.inputs = {id(t): self._has_own_range(t) for t in model.inputs}
 
     @staticmethod
     def _key(call: Call) -> int:
@@ -82,20 +87,17 @@ class Placement:
         """Whether the layer serves only this call."""
         return self._times[id(call.operation)] == 1
 
-    def _find_masked(self, model: Any) -> set[int]:
-        masked: set[int] = set()
-        for call in calls(model):
-            kind = kind_of(call.operation)
-            plain = flavor.operation_name(call.operation) is not None
-            reached = kind in _MASK_GOES_ON and any(id(t) in masked for t in call.inputs)
-            if reached or (plain and any(c >= MASK for c in _constants(call))):
-                masked |= {id(t) for t in call.outputs}
-        return masked
+    def _has_own_range(self, tensor: Any) -> bool:
+        """Whether an input of the model is real numbers, not indices in a float's clothes, on a grid of its own.
 
-    def _reads_numbers(self, tensor: Any) -> bool:
-        """Whether an input of the model is real numbers, and not indices in a float's clothes."""
+        One that only goes to a concatenation has that one's grid: it may be a cache that grows by what is joined to it.
+        """
+        if id(tensor) in self._outputs or not is_float(tensor):
+            return is_float(tensor)
         readers = self._readers.get(id(tensor), [])
-        return is_float(tensor) and not all(isinstance(c.operation, keras.layers.Embedding) for c in readers)
+        if len(readers) == 1 and kind_of(readers[0].operation) is Kind.CONCAT:
+            return id(readers[0].outputs[0]) in self._masks.carried
+        return not all(isinstance(c.operation, keras.layers.Embedding) for c in readers)
 
     def _only_reader(self, call: Call) -> Call | None:
         """The call that alone reads this one's output, seen through what does nothing at inference."""
@@ -107,19 +109,24 @@ class Placement:
         return self._only_reader(readers[0]) if kind_of(readers[0].operation) is Kind.TRANSPARENT else readers[0]
 
     def _boundary(self, call: Call) -> Boundary | str:
-        kind = kind_of(call.operation)
+        kind = _kind_of(call)
+        masked = self._masks.ends.get(self._key(call))
+        if masked is not None:
+            return Boundary(call.operation, ranges=masked)
         if kind in _NO_BOUNDARY:
             return _NO_BOUNDARY[kind]
-        if not call.outputs or not is_float(call.outputs[0]):
+        if not call.outputs or not is_float(call.outputs[0]) or _is_whole(call, kind):
             return "its output is no real number"
-        if id(call.outputs[0]) in self._masked:
+        if id(call.outputs[0]) in self._masks.carried:
             return "carries a mask: its range is measured when the file is made"
+        if id(call.outputs[0]) in self._masks.parts:
+            return "becomes a mask: its range is measured when the file is made"
         reader = self._only_reader(call)
         if reader is not None:
             after = kind_of(reader.operation)
             if kind in _FUSES.get(after, ()) and activation_name(call.operation) in ("linear", ""):
                 return f"computed together with {reader.name}"
-            if after is Kind.CONCAT and kind is not Kind.FIXED and id(reader.outputs[0]) not in self._masked:
+            if after is Kind.CONCAT and kind is not Kind.FIXED and id(reader.outputs[0]) not in self._masks.carried:
                 return f"shares the range of {reader.name}"
         relu = relu_of(call.operation) if kind in (Kind.RELU, Kind.PRODUCT) else None
         return Boundary(call.operation, kind is Kind.FIXED, relu)

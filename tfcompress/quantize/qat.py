@@ -1,5 +1,6 @@
 """From a model to one that computes as the integer runtime will: quantization-aware training."""
 
+from dataclasses import replace
 from typing import Any
 
 from tfcompress.core import flavor
@@ -135,7 +136,10 @@ class _Builder:
         first, *others = flavor.flatten(outputs)
         if kind_of(old.operation) is Kind.CONSTANT:
             return self._quantizer(name, grid, first, ranges=MovingAverage(momentum=0.0, rows=None))
-        first = self._quantizer(name, grid, first, fixed=boundary.fixed(grid.bits), activation=relu)
+        masked = boundary.ranges
+        if masked is not None and isinstance(self._ranges, MovingAverage):
+            masked = replace(masked, momentum=self._ranges.momentum, rows=self._ranges.rows)
+        first = self._quantizer(name, grid, first, masked, fixed=boundary.fixed(grid.bits), activation=relu)
         return flavor.pack_like(outputs, [first, *others])
 
 
@@ -190,4 +194,3 @@ def quantize_model(
 
 def _is_quantized(layer: Transformed) -> bool:
     return any(isinstance(step, FakeQuantWeight) for steps in layer.transforms.values() for step in steps)
-

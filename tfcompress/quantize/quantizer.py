@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.quantize.fake_quant import Positive, learned_step, nudged, round_activation
-from tfcompress.quantize.ranges import LearnedStep, Ranges, resolve
+from tfcompress.quantize.ranges import LearnedStep, MaskedScores, Ranges, resolve
 
 _RELUS = {"relu": tf.nn.relu, "relu6": tf.nn.relu6}
 
@@ -22,7 +23,7 @@ class Quantizer(keras.layers.Layer):
     through as it is. Gradients are those of `round_activation`, or of `learned_step` for "lsq".
 
     Args:
-        ranges: "ema", "percentile", "lsq", or a `MovingAverage`, `Percentile` or `LearnedStep`.
+        ranges: "ema", "percentile", "lsq", or a `MovingAverage`, `Percentile`, `LearnedStep` or `MaskedScores`.
         bits: 8 (with a zero point) or 16 (symmetric).
         fixed: (low, high) of a range that the runtime prescribes (softmax: 0 to 255/256); `ranges` is then unused.
         activation: "relu" or "relu6", computed before rounding (in training a ReLU by the clipping to a range that
@@ -144,7 +145,10 @@ class Quantizer(keras.layers.Layer):
         momentum = tf.where(flavor.read(self.frozen) > 0, 1.0, self.ranges.momentum) * keep
         new = tf.stack([tf.minimum(low, 0.0), tf.maximum(high, 0.0), 1.0])
         finite = tf.reduce_all(tf.math.is_finite(new))
-        self.observed.assign(tf.where(finite, momentum * old + (1.0 - momentum) * new, old))
+        after = momentum * old + (1.0 - momentum) * new
+        if isinstance(self.ranges, MaskedScores):  # no batch may see more of what is masked than a step
+            after = tf.where(momentum < 1.0, tf.minimum(after, [new[0], np.inf, np.inf]), old)
+        self.observed.assign(tf.where(finite, after, old))
 
     def _round(self, values: tf.Tensor, clips: bool) -> tf.Tensor:
         """What training computes; `clips`: the range stands for the ReLU before it."""
@@ -201,7 +205,8 @@ class Quantizer(keras.layers.Layer):
         if self.fixed is not None:
             return f"int{self.bits} output, fixed range"
         kind = type(self.ranges).__name__
-        words = {"MovingAverage": "moving average", "Percentile": "percentile", "LearnedStep": "learned step"}[kind]
+        words = {"MovingAverage": "moving average", "Percentile": "percentile", "LearnedStep": "learned step",
+                 "MaskedScores": "moving average of what is not masked"}[kind]  # fmt: skip
         return f"int{self.bits} output, {words}" + ("" if self.learned else ", nothing seen yet")
 
     def get_config(self) -> dict[str, Any]:

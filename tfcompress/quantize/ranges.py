@@ -3,10 +3,12 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
 
+MASK = 1e4  # a constant of this magnitude is a mask's
 _PRIME = 2_147_483_647
 
 
@@ -115,7 +117,52 @@ class LearnedStep(_Saved):
         return tf.minimum(tf.reduce_min(values), 0.0), tf.reduce_max(values), tf.reduce_mean(tf.abs(values))
 
 
-Ranges = MovingAverage | Percentile | LearnedStep
+@flavor.register
+@dataclass(frozen=True)
+class MaskedScores(_Saved):
+    """Range of the values that no mask hides: what is masked, by constants of 1e4 and more, has no part in it.
+
+    Before a softmax over N positions it ends where N values together have less than one 8-bit step of probability,
+
+        low = min over rows of (log of the sum of exp(real scores)) - ln(256 N)
+
+    so that masked positions, and real ones as small, vanish there. Before a maximum it is the smallest real value. The
+    highest end follows as in `MovingAverage`; the lowest drops at once where a batch needs it, and rises slowly.
+
+    Attributes:
+        axis: of the softmax, one or several; None before a maximum.
+        momentum: in [0, 1).
+        rows: as in `MovingAverage`.
+    """
+
+    axis: int | tuple[int, ...] | None = -1
+    momentum: float = 0.99
+    rows: int | None = 16
+
+    def __post_init__(self) -> None:
+        check_momentum(self.momentum)
+        if not isinstance(self.axis, int | None):  # a list when it was saved
+            object.__setattr__(self, "axis", tuple(self.axis))
+
+    def ends(self, values: tf.Tensor, nonnegative: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Where a batch's range ends; not finite when everything in it is masked."""
+        values = values[: self.rows] if len(values.shape) else values
+        infinity = tf.constant(np.inf, values.dtype)
+        real = tf.where(is_real(values), values, -infinity)
+        if self.axis is None:
+            return tf.reduce_min(tf.where(is_real(values), values, infinity)), tf.reduce_max(real)
+        total = tf.reduce_logsumexp(real, axis=self.axis)
+        count = tf.size(values) // tf.maximum(tf.size(total), 1)
+        low = tf.reduce_min(tf.where(tf.math.is_finite(total), total, infinity))
+        return low - tf.math.log(256.0 * tf.cast(count, values.dtype)), tf.reduce_max(real)
+
+
+def is_real(values: tf.Tensor) -> tf.Tensor:
+    """Whether no mask hides a value. Half of a mask's size is the border: a score may be added to the constant."""
+    return tf.abs(values) < MASK / 2
+
+
+Ranges = MovingAverage | Percentile | LearnedStep | MaskedScores
 NAMED: dict[str, Ranges] = {"ema": MovingAverage(), "percentile": Percentile(), "lsq": LearnedStep()}
 
 
@@ -125,7 +172,7 @@ def resolve(ranges: str | Ranges) -> Ranges:
     Raises:
         ValueError: an unknown name or type.
     """
-    if isinstance(ranges, MovingAverage | Percentile | LearnedStep):
+    if isinstance(ranges, Ranges):
         return ranges
     if ranges not in NAMED:
         raise ValueError(
