@@ -12,7 +12,12 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
+from tflite_export.factors import limit_factors
+from tflite_export.handwritten import recognize
 from tflite_export.measure import ends
+from tflite_export.normalizations import center, free_means, sum_squares
+from tflite_export.tables import is_tabled, look_up
+from tflite_export.wide_squares import widen_squares
 
 Samples = list[list[np.ndarray]]
 Form = Callable[[Draft, Any, Samples | None], None]
@@ -29,11 +34,17 @@ def respell(draft: Draft, samples: Samples | None, bits: int = 8) -> None:
     Raises:
         ExportError: an integer tensor becomes real and nothing tells how large it gets.
     """
+    recognize(draft)
+    free_means(draft)
+    center(draft)
+    sum_squares(draft)
     forms = FORMS if bits == 8 else {**FORMS, **FORMS_OF_16_BITS}
     for op in list(draft.operators):
         form = forms.get(draft.kind(op))
         if form is not None and op.outputs and draft.is_float(op.outputs[0]):
             form(draft, op, samples)
+    if samples is not None and bits == 8:
+        limit_factors(draft, samples)
 
 
 def _negative(draft: Draft, op: Any, samples: Samples | None) -> None:
@@ -86,6 +97,29 @@ def _squared_difference(draft: Draft, op: Any, samples: Samples | None) -> None:
     draft.become(op, "MUL", [difference] * 2, schema.MulOptionsT())
 
 
+def _sum(draft: Draft, op: Any, samples: Samples | None) -> None:
+    """sum(x) = mean(x) * n: the reference kernels of a sum of integers forget the zero point of what they read."""
+    sizes = [draft.tensors[index].shape for index in (op.inputs[0], op.outputs[0])]
+    count = int(np.prod(sizes[0])) // max(int(np.prod(sizes[1])), 1)
+    mean = _inserted(draft, op, "MEAN", op.inputs, op.builtinOptions)
+    draft.become(op, "MUL", [mean, _scalar(draft, op, count)], schema.MulOptionsT())
+
+
+def _divide(draft: Draft, op: Any, samples: Samples | None) -> None:
+    """x / y = x * (1 / y): the kernels of a quotient of integers disagree, and the reference ones refuse a zero."""
+    x, y = op.inputs
+    if is_tabled(draft, op) and not draft.is_constant(y):
+        return
+    activation = op.builtinOptions.fusedActivationFunction if op.builtinOptions else 0
+    name = f"{draft.name(op.outputs[0])}/reciprocal"
+    if draft.is_constant(y):
+        reciprocal = draft.add_constant((1 / draft.value(y)).astype(np.float32), name)
+    else:
+        reciprocal = draft.add_tensor(draft.tensors[y].shape, "FLOAT32", name)
+        draft.insert(draft.place(op), "DIV", [_scalar(draft, op, 1.0), y], [reciprocal], schema.DivOptionsT())
+    draft.become(op, "MUL", [x, reciprocal], schema.MulOptionsT(fusedActivationFunction=activation))
+
+
 def _hard_swish(draft: Draft, op: Any, samples: Samples | None) -> None:
     """x * relu6(x + 3) / 6"""
     relu6 = schema.ActivationFunctionType.RELU6
@@ -110,7 +144,11 @@ def _scalar(draft: Draft, op: Any, value: float) -> int:
 
 def around_kernels(draft: Draft) -> set[int]:
     """What operations of `KERNELS` read and make: it must have a grid of its own for `lower` to find."""
-    return {i for op in draft.operators if draft.kind(op) in KERNELS for i in (op.inputs[0], op.outputs[0])}
+    ends: set[int] = set()
+    for op in draft.operators:
+        if draft.kind(op) in KERNELS or is_tabled(draft, op):
+            ends.update(i for i in (*op.inputs, *op.outputs) if draft.is_float(i) and not draft.is_constant(i))
+    return ends
 
 
 def lower(draft: Draft) -> None:
@@ -123,15 +161,20 @@ def lower(draft: Draft) -> None:
     """
     _lower_splits(draft)
     for op in list(draft.operators):
-        if draft.kind(op) not in KERNELS or draft.makers().get(op.inputs[0]) is None:
+        moving = [i for i in op.inputs if not draft.is_constant(i)]
+        known = draft.kind(op) in KERNELS or is_tabled(draft, op)
+        if not known or draft.makers().get(moving[0]) is None:
             continue
-        before, behind = draft.makers()[op.inputs[0]], draft.users().get(op.outputs[0], [])
+        before, behind = draft.makers()[moving[0]], draft.users().get(op.outputs[0], [])
         between = draft.kind(before) == "DEQUANTIZE" and draft.type(before.inputs[0]) == "INT8"
         if between and op.outputs[0] not in draft.outputs and len(behind) == 1 and draft.kind(behind[0]) == "QUANTIZE":
-            op.inputs, op.outputs = [before.inputs[0], *op.inputs[1:]], list(behind[0].outputs)
+            op.inputs = [before.inputs[0] if i == moving[0] else i for i in op.inputs]
+            op.outputs = list(behind[0].outputs)
             draft.operators.remove(behind[0])
             if not draft.users().get(before.outputs[0]) and before.outputs[0] not in draft.outputs:
                 draft.operators.remove(before)
+    look_up(draft)
+    widen_squares(draft)
 
 
 def _lower_splits(draft: Draft) -> None:
@@ -153,5 +196,5 @@ def _lower_splits(draft: Draft) -> None:
 
 # Operations of one input whose kernels look 8-bit results up in a table.
 KERNELS = frozenset({"ELU"})
-FORMS: dict[str, Form] = {"NEG": _negative, "SQUARE": _square, "CAST": _cast}
+FORMS: dict[str, Form] = {"NEG": _negative, "SQUARE": _square, "CAST": _cast, "SUM": _sum, "DIV": _divide}
 FORMS_OF_16_BITS: dict[str, Form] = {"SQUARED_DIFFERENCE": _squared_difference, "HARD_SWISH": _hard_swish}
