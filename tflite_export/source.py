@@ -10,9 +10,9 @@ from tfcompress.core import flavor
 from tfcompress.core.finite import check_finite
 from tfcompress.core.grid import IntegerWeight
 from tfcompress.core.replay import Call, again, calls, run
+from tfcompress.core.samples import Input
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import bake, integer_weights
-from tflite_export.calibration import Input
 from tflite_export.convert import frozen
 from tflite_export.draft import SCOPE_END
 from tflite_export.runtime_forms import needs_forms, runtime_forms

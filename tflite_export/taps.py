@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.replay import calls
-from tfcompress.core.samples import Samples
+from tfcompress.core.samples import Samples, inputs_of
 from tflite_export.constants import distinct
 
 _BATCH = 128
@@ -22,7 +22,7 @@ def sample_arrays(graph: Any, data: Any) -> tuple[list[str], list[np.ndarray]]:
     Raises:
         ValueError, TypeError: the data are not what the model takes.
     """
-    batches = list(Samples(data, graph, "data", batch_size=_BATCH))
+    batches = list(Samples(data, inputs_of(graph), batch_size=_BATCH))
     joined = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
     by_tensor = {id(tensor): array for tensor, array in zip(graph.inputs, joined, strict=True)}
     symbols = flavor.flatten(flavor.graph_inputs(graph))

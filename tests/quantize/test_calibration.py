@@ -185,13 +185,13 @@ def broken(value):
 
 
 REFUSED = {
-    "empty": (X[:0], "`data` must hold at least one sample"),
-    "empty generator": (lambda: iter([]), "`data` must hold at least one sample"),
-    "shape": (X[:, :5], r"input 'image' must be of shape \(None, 6, 6, 2\). Received: \(32, 5, 6, 2\)"),
-    "nan": (broken(np.nan), "input 'image' must be finite"),
-    "infinity": (broken(-np.inf), "input 'image' must be finite"),
-    "too many inputs": ((lambda: iter([[X, X]])), r"`data` must hold 1 inputs \['image'\]. Received: 2"),
-    "wrong name": ({"picture": X}, r"\['image'\]. Received: \['picture'\]"),
+    "empty": (X[:0], "`data` is empty"),
+    "empty generator": (lambda: iter([]), "`data` is empty"),
+    "shape": (X[:, :5], r"input 'image' must have the shape \(N, 6, 6, 2\). Received: \(32, 5, 6, 2\)"),
+    "nan": (broken(np.nan), "input 'image' must be finite. Received: NaN or infinity in row 3"),
+    "infinity": (broken(-np.inf), "input 'image' must be finite. Received: NaN or infinity in row 3"),
+    "too many inputs": ((lambda: iter([[X, X]])), r"a batch must hold arrays for 'image' .*Received: list of"),
+    "wrong name": ({"picture": X}, r"\['image'\] by name. Received: \['picture'\]"),
 }
 
 
