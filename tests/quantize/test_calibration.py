@@ -187,7 +187,7 @@ def broken(value):
 REFUSED = {
     "empty": (X[:0], "`data` is empty"),
     "empty generator": (lambda: iter([]), "`data` is empty"),
-    "shape": (X[:, :5], r"input 'image' must have the shape \(N, 6, 6, 2\). Received: \(32, 5, 6, 2\)"),
+    "shape": (X[:, :5], r"input 'image' must have the shape \(N, 6, 6, 2\). Received: \(50, 5, 6, 2\)"),
     "nan": (broken(np.nan), "input 'image' must be finite. Received: NaN or infinity in row 3"),
     "infinity": (broken(-np.inf), "input 'image' must be finite. Received: NaN or infinity in row 3"),
     "too many inputs": ((lambda: iter([[X, X]])), r"a batch must hold arrays for 'image' .*Received: list of"),
