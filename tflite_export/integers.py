@@ -82,7 +82,9 @@ def measure(draft: Draft, source: Source, samples: Samples | None, spec: ExportS
     known = taught or {**ahead(draft), **learned(draft)}
     tensors = [index for index in unranged(draft) if index not in taught]
     found = ranges(draft, samples or [], tensors, spec.range_method, bits) if tensors else {}
-    found = {index: (max(low, lows.get(index, -np.inf)), high) for index, (low, high) in found.items()}
+    scores = [index for index in tensors if index in lows]  # a mask decides where they end, not how often it fires
+    true = ranges(draft, samples or [], scores) if scores else {}
+    found.update({index: (min(lows[index], 0.0), high) for index, (_, high) in true.items()})
     return Measured(draft, source, samples or [], bits, taught, known, found, lows, notes + said)
 
 

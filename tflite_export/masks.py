@@ -3,23 +3,29 @@
 As a value of a tensor such a constant would be its range, and the real scores would share one or two integers. It
 gets the size that it needs instead: N masked positions together stay below one 8-bit step of probability,
 
-    low = min over rows of (largest real score) - ln(256 N)
+    low = min over rows of (log of the sum of exp(real scores)) - ln(256 N)
 
 and the constant becomes low - (largest score of all positions), doubled until every masked position lies below low.
 There the range of the softmax's input ends.
 """
 
+import warnings
 from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from tflite_export.draft import Draft
+from tflite_export.draft import Draft, layer_of
 from tflite_export.learned import learned
 from tflite_export.measure import runs
 
 Samples = list[list[np.ndarray]]
-# A constant from here on is a mask.
+# A constant from here on is a mask, and a value from half of it on is masked: a score may be added to the constant.
 LARGE = 1e4
+_HIDDEN = LARGE / 2
+# From here down a constant is a mask before a softmax; it can stay as it is, the range need not hold it.
+_SMALL = -30.0
 _SOFT = frozenset({"SOFTMAX", "LOG_SOFTMAX", "EXP"})
 _HARD = frozenset({"MAX_POOL_2D", "REDUCE_MAX", "ARG_MAX", "TOPK_V2"})
 _PASSING = frozenset(
@@ -29,12 +35,33 @@ _PASSING = frozenset(
 _DOUBLINGS = 8
 
 
+@dataclass
+class _Sink:
+    """What a softmax or a maximum reads.
+
+    Attributes:
+        kind: the operation.
+        point: where its values are looked at.
+        low: where the range ends below.
+        top: largest value without masks.
+        fired: whether anything was masked.
+        loud: whether something masked lies above `low`.
+    """
+
+    kind: str
+    point: int
+    low: float = np.inf
+    top: float = -np.inf
+    fired: bool = False
+    loud: bool = False
+
+
 def finite(draft: Draft, samples: Samples) -> tuple[dict[int, float], list[str]]:
     """Gives every mask constant the size that it needs.
 
     Args:
         draft: the float file, changed in place.
-        samples: calibration data; masks must fire in them.
+        samples: calibration data; masks must fire in them, which a warning tells where they do not.
 
     Returns:
         (tensor -> where its range ends below, notes on masks that never fired).
@@ -42,35 +69,55 @@ def finite(draft: Draft, samples: Samples) -> tuple[dict[int, float], list[str]]
     constants = _own_copies(draft)
     reach = _reached(draft, constants)
     if not reach:
-        return {}, []
-    sinks = {sink: kind for found in reach.values() for sink, kind in found.items()}
-    points = {sink: _before_pair(draft, sink) for sink in sinks}
-    before = _values(draft, samples, points)
+        return _small(draft, samples, {}), []
+    sinks = {sink: _Sink(kind, _before_pair(draft, sink)) for found in reach.values() for sink, kind in found.items()}
+    masked = Draft(draft.content())
     sizes = dict.fromkeys(reach, 0.0)
     _resize(draft, constants, sizes)
-    raw = _values(draft, samples, points)
-    taught = learned(draft)
-    lows = {}
-    for sink, kind in sinks.items():
-        real = np.abs(before[sink]) < LARGE
-        lows[sink] = taught[sink][0] if sink in taught else _low(before[sink], real, kind in _SOFT)
-        for constant in (c for c, found in reach.items() if sink in found):
-            sizes[constant] = max(sizes[constant], float(raw[sink].max()) - lows[sink], 1e-3)
+    _look(masked, draft, samples, sinks)
+    for index, (low, _) in learned(draft).items():
+        if index in sinks:
+            sinks[index].low = low
+    for constant, found in reach.items():
+        sizes[constant] = max(1e-3, *(sinks[sink].top - sinks[sink].low for sink in found))
     for _ in range(_DOUBLINGS):
         _resize(draft, constants, sizes)
-        now = _values(draft, samples, points)
-        loud = {s for s in sinks if np.any(now[s][np.abs(before[s]) >= LARGE] > lows[s] + 1e-3)}
+        _listen(masked, draft, samples, sinks)
+        loud = {index for index, sink in sinks.items() if sink.loud}
         if not loud:
             break
         sizes.update({c: 2 * sizes[c] for c, found in reach.items() if loud & set(found)})
-    silent = [s for s in sinks if not np.any(np.abs(before[s]) >= LARGE)]
+    ends = {sink.point: sink.low for sink in sinks.values() if sink.kind in _SOFT | {"MAX_POOL_2D"}}
+    return {**_small(draft, samples, sinks), **ends}, _silent(draft, sinks)
+
+
+def _silent(draft: Draft, sinks: dict[int, _Sink]) -> list[str]:
+    """A note, and a warning, on each mask that never fired."""
     notes = [
-        f"the mask before {draft.name(s)!r} never fires in the calibration data: "
-        "its range is that of unmasked values only"
-        for s in silent
+        f"the mask before {layer_of(draft.name(index))!r} never fires in the calibration data: its range is that of "
+        "unmasked values only. Give samples in which something is masked"
+        for index, sink in sinks.items()
+        if not sink.fired
     ]
-    ends = {points[s]: low for s, low in lows.items() if sinks[s] in _SOFT | {"MAX_POOL_2D"}}
-    return ends, notes
+    for note in dict.fromkeys(notes):
+        warnings.warn(note, stacklevel=5)
+    return list(dict.fromkeys(notes))
+
+
+def _small(draft: Draft, samples: Samples, known: dict[int, _Sink]) -> dict[int, float]:
+    """Where the inputs of softmaxes end that only masks of a moderate size (-100) reach."""
+    constants = {
+        index: draft.value(index)
+        for op in draft.operators
+        for index in op.inputs
+        if draft.is_float(index) and draft.is_constant(index) and np.min(draft.value(index), initial=0.0) <= _SMALL
+    }
+    found = {sink for ends in _reached(draft, constants).values() for sink, kind in ends.items() if kind == "SOFTMAX"}
+    taught = learned(draft)
+    sinks = {index: _Sink("SOFTMAX", index) for index in found if index not in known and index not in taught}
+    if sinks:
+        _look(draft, draft, samples, sinks)
+    return {index: sink.low for index, sink in sinks.items()}
 
 
 def _own_copies(draft: Draft) -> dict[int, np.ndarray]:
@@ -116,20 +163,44 @@ def _before_pair(draft: Draft, sink: int) -> int:
     return sink
 
 
-def _values(draft: Draft, samples: Samples, points: dict[int, int]) -> dict[int, np.ndarray]:
-    """sink -> values [samples, ...] at its point."""
-    seen = list(runs(draft, samples, list(points.values())))
-    return {sink: np.stack(values) for sink, values in zip(points, zip(*seen, strict=True), strict=True)}
+def _pairs(
+    masked: Draft, draft: Draft, samples: Samples, sinks: dict[int, _Sink]
+) -> Iterator[list[tuple[_Sink, np.ndarray, np.ndarray]]]:
+    """For each sample (sink, its values as they were, as they are now); never more than one sample's at a time."""
+    points = [sink.point for sink in sinks.values()]
+    for before, now in zip(runs(masked, samples, points), runs(draft, samples, points), strict=True):
+        yield list(zip(sinks.values(), before, now, strict=True))
+
+
+def _look(masked: Draft, draft: Draft, samples: Samples, sinks: dict[int, _Sink]) -> None:
+    """Finds where the real values of each sink end, and what is largest when nothing is masked."""
+    for pairs in _pairs(masked, draft, samples, sinks):
+        for sink, before, now in pairs:
+            real = np.abs(before) < _HIDDEN
+            sink.fired |= not real.all()
+            sink.top = max(sink.top, float(now.max()))
+            sink.low = min(sink.low, _low(before, real, sink.kind in _SOFT))
+    for sink in sinks.values():
+        sink.low = sink.low if np.isfinite(sink.low) else -1.0
+
+
+def _listen(masked: Draft, draft: Draft, samples: Samples, sinks: dict[int, _Sink]) -> None:
+    """Finds the sinks in which something masked lies above where the range ends."""
+    for sink in sinks.values():
+        sink.loud = False
+    for pairs in _pairs(masked, draft, samples, sinks):
+        for sink, before, now in pairs:
+            sink.loud |= bool(np.any(now[np.abs(before) >= _HIDDEN] > sink.low + 1e-3))
 
 
 def _low(values: np.ndarray, real: np.ndarray, soft: bool) -> float:
-    """The value below which masked positions do no harm."""
-    if not real.any():
-        return -1.0
+    """The value below which masked positions do no harm; infinite when everything is masked."""
     if not soft:
-        return float(values[real].min())
-    top = np.where(real, values, -np.inf).max(-1)
-    return float(top[np.isfinite(top)].min() - np.log(256 * values.shape[-1]))
+        return float(np.min(values, where=real, initial=np.inf))
+    top = np.max(values, axis=-1, where=real, initial=-np.inf, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = np.log(np.sum(np.exp(values - top), axis=-1, where=real)) + top[..., 0]
+    return float(np.min(total, where=np.isfinite(total), initial=np.inf) - np.log(256 * values.shape[-1]))
 
 
 def _resize(draft: Draft, constants: dict[int, np.ndarray], sizes: dict[int, float]) -> None:

@@ -56,9 +56,9 @@ def test_the_range_is_that_of_real_scores(call, specs):
     samples = [list(pair) for pair in zip(SCORES, KEEP, strict=True)]
     lows, _ = finite(draft, samples)
     ((tensor, low),) = lows.items()
-    # the smallest of all rows' largest unmasked scores, less ln(256 * 8)
-    top = min(np.where(k[:, None] > 0, s, -np.inf).max(-1).min() for s, k in zip(SCORES, KEEP, strict=True))
-    assert low == pytest.approx(top - np.log(256 * 8), rel=1e-5)
+    # the least log of a row's sum of exp over its unmasked scores, less ln(256 * 8)
+    sums = [np.where(k[:, None] > 0, np.exp(s), 0).sum(-1).min() for s, k in zip(SCORES, KEEP, strict=True)]
+    assert low == pytest.approx(np.log(min(sums)) - np.log(256 * 8), rel=1e-5)
     assert ends(draft, samples, [tensor])[tensor][0] > -200
 
 
@@ -88,8 +88,31 @@ def test_a_constant_that_arrives_weakened_is_doubled_until_it_holds(specs):
 
 def test_a_mask_that_never_fires_is_told(specs):
     draft = drafted(added, *specs)
-    _, notes = finite(draft, [[s, np.ones((1, 8), "float32")] for s in SCORES])
-    assert len(notes) == 1 and "never fires" in notes[0]
+    with pytest.warns(UserWarning, match="mask before 'add' never fires"):
+        _, notes = finite(draft, [[s, np.ones((1, 8), "float32")] for s in SCORES])
+    assert len(notes) == 1 and "'add' never fires" in notes[0]
+
+
+@pytest.mark.parametrize("constant", [-1e4, -1e9, -65504.0, np.finfo("float32").min])
+def test_scores_that_are_added_to_the_constant_are_masked_all_the_same(constant, specs):
+    # -1e4 + 3 is smaller than the constant in magnitude
+    draft = drafted(lambda s, m: [tf.nn.softmax(s + (1.0 - m)[:, None] * constant)], *specs)
+    samples = [list(pair) for pair in zip(SCORES, KEEP, strict=True)]
+    _, notes = finite(draft, samples)
+    assert notes == []
+    for (y,), scores, keep in zip(runs(draft, samples, draft.outputs), SCORES, KEEP, strict=True):
+        np.testing.assert_allclose(y, softmax(scores, keep), atol=1 / 256)
+
+
+def test_a_mask_of_a_moderate_size_stays_and_the_range_ends_above_it(specs):
+    draft = drafted(lambda s, m: [tf.nn.softmax(s + (1.0 - m)[:, None] * -100.0)], *specs)
+    samples = [list(pair) for pair in zip(SCORES, KEEP, strict=True)]
+    before = [y for (y,) in runs(draft, samples, draft.outputs)]
+    lows, notes = finite(draft, samples)
+    sums = [np.where(k[:, None] > 0, np.exp(s), 0).sum(-1).min() for s, k in zip(SCORES, KEEP, strict=True)]
+    assert list(lows.values()) == [pytest.approx(np.log(min(sums)) - np.log(256 * 8), rel=1e-5)]
+    assert notes == []
+    np.testing.assert_array_equal([y for (y,) in runs(draft, samples, draft.outputs)], before)
 
 
 def test_without_masks_nothing_changes():
