@@ -32,6 +32,8 @@ class Report:
         outputs: one text an output: name, type, shape.
         rows: the source of every range and kernel.
         float_operations: operations of an integer file that still compute in float; empty when there is none.
+        collapsed: tensors of an integer file that do not hold what they hold in float, and what to do; empty when there
+            is none.
         notes: what the user should know.
         seconds: wall-clock time of the conversion.
     """
@@ -41,6 +43,7 @@ class Report:
     outputs: tuple[str, ...]
     rows: tuple[ReportRow, ...]
     float_operations: tuple[str, ...]
+    collapsed: tuple[str, ...]
     notes: tuple[str, ...]
     seconds: float
 
@@ -48,7 +51,8 @@ class Report:
         from tflite_export.table import render, table
 
         head = [("inputs", text) for text in self.inputs] + [("outputs", text) for text in self.outputs]
-        head += [("float operation", text) for text in self.float_operations] + [("note", text) for text in self.notes]
+        head += [("float operation", text) for text in self.float_operations]
+        head += [("collapsed", text) for text in self.collapsed] + [("note", text) for text in self.notes]
         parts = [table(f"Export to {self.precision} in {self.seconds:.1f} s", ("", "value"), head)]
         if self.rows:
             rows = [(row.kind, row.name, row.detail) for row in self.rows]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export import boundary, calibration, convert, states
+from tflite_export.collapse import Collapse, collapses, reference, refusal
 from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
 from tflite_export.exported import Exported, Report, ReportRow
@@ -29,6 +30,7 @@ def export(
     outputs: str = "float32",
     batch_size: int = 1,
     allow_float: bool = False,
+    allow_collapse: bool = False,
     range_method: str = "minmax",
     int4: str = "packed",
     signature: str = "serving_default",
@@ -51,6 +53,9 @@ def export(
         outputs: likewise.
         batch_size: rows in one run of the file; fixed.
         allow_float: accept operations that have no integer form; they are listed in the report.
+        allow_collapse: accept tensors that do not hold in integers what they hold in float (almost no different value
+            is left, they are stuck at the ends of their range, a softmax does not follow), as 16 rows of `calibration`
+            show; they are listed in the report.
         range_method: how a measured range is chosen: "minmax", "percentile", "mse" or "entropy".
         int4: "packed" stores kernels of at most 4 bits two to a byte where the operation runs that, "unpacked" one to
             a byte, the same integers.
@@ -67,7 +72,8 @@ def export(
     Raises:
         ValueError: a wrong argument; ranges to measure and no `calibration`; weights that are not finite.
         TypeError: no Keras model, or one of the other flavor.
-        ExportError: the converter refuses, or a float operation would be left; the message names it and its layer.
+        ExportError: the converter refuses, or a float operation would be left, or tensors collapse; the message names
+            them and their layers.
 
     >>> from tfcompress.core.flavor import keras
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -75,7 +81,9 @@ def export(
     'int8'
     """
     begin = time.perf_counter()
-    spec = ExportSpec(precision, inputs, outputs, batch_size, allow_float, range_method, int4, signature)
+    spec = ExportSpec(
+        precision, inputs, outputs, batch_size, allow_float, allow_collapse, range_method, int4, signature
+    )
     plan = planned(signature, signatures, shapes)
     data = [calibration] if signatures is None else by_signature(calibration, list(plan))
     parts = [_converted(model, spec, key, own) for key, own in plan.items()]
@@ -86,6 +94,9 @@ def export(
         raise ExportError(
             f"The {precision} file would compute in float: {'; '.join(leftover)}. Pass allow_float=True to accept it"
         )
+    lost = list(dict.fromkeys(one for part in parts for one in part.lost))
+    if lost and not allow_collapse:
+        raise ExportError(refusal(precision, lost))
     for part in parts:
         part.finish(spec)
     many = len(parts) > 1
@@ -95,6 +106,7 @@ def export(
         outputs=tuple(text for part in parts for text in part.described(part.draft.outputs, many)),
         rows=tuple(dict.fromkeys(row for part in parts for row in part.rows)),
         float_operations=tuple(leftover),
+        collapsed=tuple(f"{one}; {one.advice}" for one in lost),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         seconds=time.perf_counter() - begin,
     )
@@ -112,6 +124,7 @@ class _Part:
         rows: the source of ranges, kernels and forms.
         notes: what the user should know.
         leftover: operations of an integer file that compute in float.
+        lost: tensors of an integer file that do not hold what they hold in float.
     """
 
     key: str
@@ -120,6 +133,7 @@ class _Part:
     rows: list[ReportRow]
     notes: list[str] = field(default_factory=list)
     leftover: list[str] = field(default_factory=list)
+    lost: list[Collapse] = field(default_factory=list)
 
     @property
     def names(self) -> tuple[list[str], list[str]]:
@@ -154,15 +168,22 @@ def _converted(model: Any, spec: ExportSpec, key: str, shapes: Shapes) -> _Part:
 
 def _quantize(parts: Sequence[_Part], data: Sequence[Any], spec: ExportSpec) -> None:
     """Makes the files of all signatures compute in integers, on the same ranges."""
+    originals = [reference(part.draft) for part in parts]
     measured = [
         measure(part.draft, part.source, _samples(one, part.source, spec), spec)
         for part, one in zip(parts, data, strict=True)
     ]
     states.join(measured)
-    for part, ready in zip(parts, measured, strict=True):
+    for part, original, ready, given in zip(parts, originals, measured, data, strict=True):
         part.draft, made, part.notes = quantize(ready, spec)
         part.rows += made
         part.leftover = float_operations(part.draft)
+        found = collapses(original, part.draft, ready.samples)
+        if given is None:  # generated samples may be unlike any real one, and larger: they are no reason to refuse
+            shown = [one for one in found if one.kind != "saturated"]
+            part.notes += [f"on generated samples, {one}; pass calibration= with real ones" for one in shown]
+        else:
+            part.lost = found
     states.check([(part.draft, *part.names) for part in parts])
 
 

@@ -17,6 +17,7 @@ from tflite_export.runner import Runner
 from tflite_export.table import render, table
 
 if TYPE_CHECKING:
+    from tflite_export.collapse import Collapse
     from tflite_export.taps import Tap
 
 # Rows for the comparison of layers, whose every tensor is kept in memory.
@@ -54,6 +55,7 @@ class Parity:
         outputs: one row an output.
         layers: one row a layer whose tensor is found in the file, in the file's order.
         silent: names of softmax inputs that hold one or two values.
+        lost: tensors of an integer file, also those inside layers, that do not hold what they hold in float.
         notes: what could not be compared, and why.
     """
 
@@ -64,6 +66,7 @@ class Parity:
     outputs: tuple[OutputRow, ...]
     layers: tuple[LayerRow, ...]
     silent: tuple[str, ...]
+    lost: tuple["Collapse", ...]
     notes: tuple[str, ...]
 
     @property
@@ -73,8 +76,9 @@ class Parity:
 
     @property
     def collapsed(self) -> tuple[str, ...]:
-        """Layers and softmax inputs whose many values became one or two in the file."""
-        return (*(row.layer for row in self.layers if row.collapsed), *self.silent)
+        """Layers and softmax inputs whose many values became few in the file, that saturate or no longer follow."""
+        names = (*(row.layer for row in self.layers if row.collapsed), *self.silent, *(one.layer for one in self.lost))
+        return tuple(dict.fromkeys(names))
 
     @property
     def equal(self) -> float:
@@ -93,14 +97,17 @@ class Parity:
             parts += ["", _layers(self)]
         first = self.first_departure
         lines = [f"First layer that departs: {first.layer} ({_why(first)})" if first else "No layer departs"]
-        lines += [f"Collapsed: {name}" for name in self.collapsed]
+        lines += [f"Lost: {one}; {one.advice}" for one in self.lost]
+        explained = {one.layer for one in self.lost}
+        lines += [f"Collapsed: {name}" for name in self.collapsed if name not in explained]
         lines += [
             f"Coarse: {row.layer} ({row.distinct[1]} different values of {row.distinct[0]:,})"
             for row in self.layers
             if row.coarse and not row.collapsed
         ]
         lines += [f"Saturates: {row.layer} ({100 * row.clipped:.0f} % outside)" for row in self.layers if row.saturates]
-        return render(*parts, "", *(lines if self.layers or self.silent else ()), *(f"Note: {n}" for n in self.notes))
+        known = self.layers or self.silent or self.lost
+        return render(*parts, "", *(lines if known else ()), *(f"Note: {n}" for n in self.notes))
 
 
 def compare(model: Any, exported: File, data: Any, *, kernels: str = "xnnpack") -> Parity:
@@ -150,7 +157,8 @@ def compare(model: Any, exported: File, data: Any, *, kernels: str = "xnnpack") 
     few = _few(rows, floor_rows, runner)
     seen = taps(graph, [array[:few] for array in arrays])
     layers, silent = _drift(file, runner, second, seen, ends, [feed[:few] for feed in feeds])
-    return Parity(kernels, other, rows, floor_rows, tuple(found), layers, silent, tuple(notes))
+    lost = _lost(model, content, runner, dict(zip(names, arrays, strict=True)), feeds, notes)
+    return Parity(kernels, other, rows, floor_rows, tuple(found), layers, silent, lost, tuple(notes))
 
 
 def _feeds(runner: Runner, names: Sequence[str], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -249,6 +257,39 @@ def _drift(
         rows.append(layer_row(tap.layer, tap.values, tap.distinct, graph, index, ours[index], theirs.get(index)))
     collapsed = {row.tensor for row in rows if row.collapsed}
     return tuple(rows), tuple(name for name in silent_softmaxes(graph, ours) if name not in collapsed)
+
+
+def _lost(
+    model: Any,
+    content: bytes,
+    runner: Runner,
+    arrays: Mapping[str, np.ndarray],
+    feeds: Sequence[np.ndarray],
+    notes: list[str],
+) -> tuple["Collapse", ...]:
+    """What tensors of an integer file do not hold of what the float file, converted anew, holds."""
+    from tflite_export.collapse import collapses, has_grids
+    from tflite_export.draft import Draft
+    from tflite_export.original import original
+
+    file = Draft(content)
+    batch, ports = _batch(runner), list(runner.inputs.values())
+    turns = range(len(feeds[0]) // batch)
+    if not has_grids(file) or not turns:
+        return ()
+    raw = {port.tensor.index: port.feed(feed, raw=False) for port, feed in zip(ports, feeds, strict=True)}
+    sixteen = any(file.type(index) == "INT16" for op in file.operators for index in op.outputs)
+    shapes = {port.name: tuple(port.tensor.shape[1:]) for port in ports if port.name in arrays}
+    try:
+        reference = original(model, "int16x8" if sixteen else "int8", batch, shapes)
+        samples, given = (
+            [[array[turn * batch : (turn + 1) * batch] for array in columns] for turn in turns]
+            for columns in (list(arrays.values()), [raw[index] for index in file.inputs])
+        )
+        return tuple(collapses(reference, file, samples, given, tidy=True))
+    except (ExportError, ValueError) as error:
+        notes.append(f"tensors inside layers were not compared: {error}")
+        return ()
 
 
 def _percent(share: float | None) -> str:

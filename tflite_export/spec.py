@@ -19,6 +19,7 @@ class ExportSpec:
         outputs: type of the outputs, likewise.
         batch_size: rows in one run of the file, >= 1; fixed, so that a microcontroller can plan its memory.
         allow_float: whether an integer file may hold operations that compute in float.
+        allow_collapse: whether tensors of an integer file may hold almost nothing of what they hold in float.
         range_method: how the range of a tensor follows from its measured values: "minmax", "percentile", "mse" or
             "entropy".
         int4: how kernels of 4 and less bits are stored: "packed" (two in a byte, where the operation runs that) or
@@ -34,6 +35,7 @@ class ExportSpec:
     outputs: str = "float32"
     batch_size: int = 1
     allow_float: bool = False
+    allow_collapse: bool = False
     range_method: str = "minmax"
     int4: str = "packed"
     signature: str = "serving_default"
