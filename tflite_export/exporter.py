@@ -15,6 +15,7 @@ from tflite_export.exported import Exported, Report, ReportRow
 from tflite_export.integers import measure, quantize
 from tflite_export.learned import heal
 from tflite_export.leftovers import float_operations
+from tflite_export.lookups import without_selects
 from tflite_export.recurrent import fuse
 from tflite_export.signatures import Shapes, by_signature, merged, planned
 from tflite_export.source import Source, source_of
@@ -161,6 +162,7 @@ def _converted(model: Any, spec: ExportSpec, key: str, shapes: Shapes) -> _Part:
     part = _Part(key, source, draft, [ReportRow(layer, "form", form) for layer, form in source.forms])
     boundary.name_ends(draft, *part.names, key)
     fuse(draft)
+    without_selects(draft)
     _refuse_unknown(draft)
     heal(draft)
     return part

@@ -49,7 +49,8 @@ def source_of(model: Any, spec: ExportSpec, shapes: Mapping[str, Sequence[int]] 
 
     Raises:
         TypeError, ValueError: not a model that can be exported: of the other flavor, not built, with weights that are
-            not finite, or with sizes that neither it nor `shapes` knows.
+            not finite, or with sizes that neither it nor `shapes` knows; or `shapes` names no input, or differs from
+            what the model fixes.
     """
     flavor.check_model(model)
     check_finite(model)
@@ -64,6 +65,9 @@ def source_of(model: Any, spec: ExportSpec, shapes: Mapping[str, Sequence[int]] 
     structure = flavor.graph_inputs(graph)
     symbols = flavor.flatten(structure)
     inputs = [_input(symbol, shapes or {}) for symbol in symbols]
+    unknown = sorted(set(shapes or {}) - {one.name for one in inputs})
+    if unknown:
+        raise ValueError(f"`shapes` must name inputs: {[one.name for one in inputs]}. Received: {unknown}")
     steps = calls(graph)
 
     def call(*tensors: tf.Tensor) -> list[tf.Tensor]:
@@ -125,11 +129,15 @@ def _paths(structure: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, 
 
 
 def _input(symbol: Any, shapes: Mapping[str, Sequence[int]]) -> Input:
-    name = flavor.input_name(symbol)
-    shape = tuple(shapes.get(name, symbol.shape[1:]))
+    name, own = flavor.input_name(symbol), tuple(symbol.shape[1:])
+    shape = tuple(shapes.get(name, own))
+    if len(shape) != len(own) or any(size not in (None, chosen) for size, chosen in zip(own, shape, strict=True)):
+        raise ValueError(f"`shapes`: input {name!r} has the shape {own}, without the batch. Received: {shape}")
     if any(size is None for size in shape):
         raise ValueError(
             f"Input {name!r} has the open shape {shape}: a file has fixed ones. Give it as "
             f"`shapes={{{name!r}: (...)}}`, without the batch"
         )
-    return Input(name, tuple(int(size) for size in shape), tf.as_dtype(symbol.dtype).name)
+    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in shape):
+        raise ValueError(f"`shapes`: sizes of input {name!r} must be whole numbers >= 1. Received: {shape}")
+    return Input(name, shape, tf.as_dtype(symbol.dtype).name)
