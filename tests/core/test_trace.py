@@ -7,9 +7,24 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.core.composites import CLOSED, KERAS3, OPEN, Block, Frozen, Patches, chain, floats, make
+from tests.core.composites import (
+    CLOSED,
+    KERAS3,
+    OPEN,
+    Block,
+    Frozen,
+    Patches,
+    chain,
+    composite,
+    floats,
+    make,
+    mean,
+    ops,
+    serializable,
+)
 from tests.zoo import ZOO, keras, layers, targets
 from tfcompress.core import flavor
+from tfcompress.core.errors import CompressionError
 from tfcompress.core.trace import opaque, trace
 
 
@@ -183,3 +198,109 @@ def test_tracing_a_mobile_net_is_quick():
     assert time.process_time() - start < 10
     x = floats(96, 96, 3)[:1]
     assert_equal(flat(x, training=False), model(x, training=False))
+
+
+@serializable
+class Forgetful(layers.Layer):
+    """A leaf whose config is not what its constructor takes."""
+
+    def __init__(self, factor=3.0, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        return x * self.factor
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor, "remembered": 1}
+
+
+def test_a_leaf_that_cannot_be_loaded_again_is_saved_as_what_it_computes(tmp_path):
+    model, x = chain(floats(4), layers.Dense(3), Forgetful(name="scale"), layers.Dense(2))
+    flat = trace(model)
+    assert not any(isinstance(layer, Forgetful) for layer in flat.layers)
+    flat.save(tmp_path / "flat.keras")
+    again = keras.models.load_model(tmp_path / "flat.keras")
+    assert_equal(again(x, training=False), model(x, training=False))
+
+
+def call_making(self, x):
+    return layers.Add(name="sum")([self.dense(x), layers.ReLU(name="positive")(x)])
+
+
+Making = composite("Making", lambda self: {"dense": layers.Dense(4)}, call_making)
+
+
+def test_layers_made_while_a_composite_is_called_do_not_close_it():
+    model, x = chain(floats(4), Making(), layers.Dense(2))
+    flat = trace(model)
+    assert opaque(flat) == {} and leaves(flat)
+    assert_equal(flat(x, training=False), model(x, training=False))
+
+
+def call_long(self, x):
+    y = self.spread(x)
+    return y * ops.reshape(ops.cast(ops.arange(y.shape[1]), "float32"), (1, -1, 1, 1))
+
+
+@pytest.mark.skipif(not KERAS3, reason="TensorFlow infers the shape")
+def test_the_length_of_a_sequence_is_known_behind_an_einsum_dense():
+    spread = lambda self: {"spread": layers.EinsumDense("abc,cde->abde", (None, 2, 3))}  # noqa: E731
+    model, x = chain(floats(5, 4), composite("Long", spread, call_long)())
+    flat = trace(model)
+    assert opaque(flat) == {}
+    assert_equal(flat(x, training=False), model(x, training=False))
+
+
+def call_on_value(self, x):
+    y = self.dense(x)
+    if tf.reduce_sum(y) > 0:
+        y = -y
+    return y
+
+
+OnValue = composite("OnValue", lambda self: {"dense": layers.Dense(4)}, call_on_value)
+
+
+@pytest.mark.skipif(KERAS3, reason="Keras 3 refuses such a model itself")
+def test_a_composite_that_branches_on_a_value_stays_closed():
+    model, x = chain(floats(4), OnValue(name="it"), layers.Dense(2))
+    flat = trace(model)
+    assert re.search("branches on the value of a tensor", opaque(flat)["it"])
+    for rows in (x, -x):
+        assert_equal(flat(rows, training=False), model(rows, training=False))
+
+
+@pytest.mark.skipif(not KERAS3, reason="tf_keras runs such a model")
+def test_a_subclassed_model_with_a_branch_on_a_value_is_refused_by_the_layers_name():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.block, self.head = OnValue(name="block"), layers.Dense(2)
+
+        def call(self, x):
+            return self.head(self.block(x))
+
+    model = Model()
+    model(floats(4))
+    with pytest.raises(ValueError, match=r"'block'.*branches on the value of a tensor"):
+        trace(model)
+
+
+def test_a_class_that_keras_does_not_know_is_named_in_one_line(tmp_path):
+    class Stranger(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = layers.Dense(3)
+
+        def call(self, x):
+            self.add_loss(mean(x))
+            return self.dense(x)
+
+    flat = trace(chain(floats(4), Stranger(name="odd"), layers.Dense(2))[0])
+    flat.save(tmp_path / "flat.keras")
+    with pytest.raises(
+        CompressionError, match=r"class 'Stranger' of layer 'odd'.*register_keras_serializable"
+    ) as error:
+        keras.models.load_model(tmp_path / "flat.keras")
+    assert len(str(error.value)) < 400

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import tfcompress
-from tests.zoo import ZOO, enliven, keras, layers
+from tests.core.composites import make
+from tests.zoo import ZOO, enliven, keras, layers, targets
 from tfcompress.core.flavor import NAME
 from tfcompress.core.grid import Grid
 from tfcompress.core.transformed import Transformed, integer_weights, transformed_layers
@@ -315,3 +316,19 @@ def test_notes_survive_finalizing_and_saving(tmp_path):
     final = tfcompress.finalize(quantized)
     assert final.notes == quantized.notes
     assert through_a_file(final, tmp_path).notes == quantized.notes
+
+
+@pytest.mark.parametrize("name", ["branching", "tied"])
+def test_a_quantized_model_with_a_closed_composite_is_loaded_and_trains_on(name, tmp_path):
+    model, x = make(name)  # its layers make their weights when they are first called
+    quantized = tfcompress.quantize_model(model)
+    quantized.compile("sgd", "mse", run_eagerly=True)
+    quantized.train_on_batch(x, targets(model, x))
+    quantized.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(x), quantized(x))
+    assert [w.weight for w in integer_weights(again)] == [w.weight for w in integer_weights(quantized)]
+    for one in (quantized, again):
+        one.train_on_batch(x, targets(model, x))
+    for mine, theirs in zip(quantized.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-6)

@@ -52,6 +52,9 @@ class Fingerprint:
         if isinstance(operation, Einsum):  # made anew in each pass, as plain operations are
             return "einsum", operation.equation
         if not flavor.is_operation(operation):
+            if flavor.holds_nothing(operation):  # one that the call made just now says by its config what it computes
+                config = {k: v for k, v in operation.get_config().items() if k != "name"}
+                return "layer", type(operation).__name__, repr(config)
             return "layer", id(operation)
         made_with = {k: v for k, v in vars(operation).items() if not k.startswith("_") and k not in ("name", "call")}
         return type(operation).__name__, self({k: v for k, v in made_with.items() if not callable(v)}), getattr(

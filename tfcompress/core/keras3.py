@@ -142,6 +142,11 @@ def sublayers(layer: Any, recursive: bool = False) -> list:
     return list({id(child): child for child in found}.values())
 
 
+def holds_nothing(layer: Any) -> bool:
+    """Whether a layer has neither variables nor sublayers."""
+    return not layer.variables and not sublayers(layer)
+
+
 def own_variables(layer: Any) -> dict[str, Any]:
     """The variables that a layer owns itself, by attribute or path inside one ("token", "tables.0")."""
     return owned(layer, [*layer._trainable_variables, *layer._non_trainable_variables], is_variable, variable_name)
@@ -179,12 +184,41 @@ def input_specs(model: Any) -> Any:
             f"its `call` as one list or dict. Received: model={model.name!r}"
         )
     shapes = config.get("input_shape")
+    if shapes is None and model.built:
+        raise ValueError(
+            f"`model` can run, but not be recorded: the call of {_unrecorded(model)} does something that Keras has no "
+            f"shape for. As a rule it branches on the value of a tensor with `if`: use keras.ops.where or "
+            f"keras.ops.cond, or give the layer a `compute_output_shape`. Received: model={model.name!r}"
+        )
     if shapes is None:
         raise ValueError(
             f"`model` does not remember its input shape: call it once on data, `model(x)`. "
             f"Received: model={model.name!r} of type {type(model).__name__}"
         )
     return specs_of_shapes(shapes)
+
+
+def _unrecorded(model: Any) -> str:
+    """The innermost layers with sublayers that ran although Keras cannot call them symbolically."""
+
+    def is_one(layer: Any) -> bool:
+        shapes = list((layer._build_shapes_dict or {}).values())
+        if not layer.built or not sublayers(layer) or len(shapes) > 1:
+            return False
+        return not shapes or not any(_takes(layer, shapes[0], dtype) for dtype in (keras.backend.floatx(), "int32"))
+
+    found = [part for part in (model, *sublayers(model, recursive=True)) if is_one(part)]
+    inner = [part for part in found if not {id(p) for p in sublayers(part, recursive=True)} & {id(p) for p in found}]
+    return ", ".join(repr(part.name) for part in inner)
+
+
+def _takes(layer: Any, shape: Any, dtype: str) -> bool:
+    """Whether a layer can be called on symbolic tensors of these shapes."""
+    try:
+        layer.compute_output_spec(KerasTensor(shape, dtype))
+    except Exception:  # whatever a stranger's call does
+        return False
+    return True
 
 
 def replaced(layer: Any, replacements: Sequence[tuple[Any, Any]], call: Callable[[], Any]) -> Any:
@@ -277,6 +311,24 @@ def settle_masks(layer: Any, args: tuple, kwargs: dict, outputs: Any, opened: bo
             set_mask(tensor, mask)
 
 
+def settle_shapes(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> None:
+    """Give what an EinsumDense returns the lengths of its input; Keras reads them off `output_shape`, None for any."""
+    if not isinstance(layer, keras.layers.EinsumDense) or "..." in layer.equation:
+        return
+    operands, result = layer.equation.replace(" ", "").split("->")
+    sizes = dict(zip(operands.split(",")[0], flatten((args, kwargs))[0].shape, strict=True))
+    known = (sizes.get(letter) if size is None else size for letter, size in zip(result, outputs.shape, strict=True))
+    outputs._shape = tuple(known)  # no public way
+
+
+def masked_softmax(layer: Any, inputs: Any, mask: Any) -> Any:
+    """What a Softmax layer makes of a mask, as operations of a graph; its own call takes no symbolic mask."""
+    ops, axis = keras3.ops, layer.axis
+    kept = mask if mask.dtype == "bool" else ops.greater(mask, 0.5)
+    scores = ops.where(kept, inputs, -6e4 if inputs.dtype == "float16" else -1e9)
+    return ops.softmax(scores, axis=axis if isinstance(axis, int) else tuple(axis))
+
+
 def copy_variable(variable: Any) -> Any:
     """A new tf.Variable equal to an old one; a Keras variable is an object like others, around such a one."""
     return tf.Variable(variable, trainable=variable.trainable, name=variable.name.split(":")[0], dtype=variable.dtype,
@@ -363,6 +415,11 @@ def masks_may_end() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Layer .* was passed an input with a mask attached to it")
         yield
+
+
+def branches_recorded() -> contextlib.AbstractContextManager[None]:
+    """Nothing: in this flavor no layer may branch on the value of a tensor in a graph."""
+    return contextlib.nullcontext()
 
 
 def compute_in_float32(layer: Any) -> None:

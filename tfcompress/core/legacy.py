@@ -143,6 +143,11 @@ def _is_sublayer(value: Any) -> bool:
     return isinstance(value, keras.layers.Layer) and not isinstance(value, keras.metrics.Metric)
 
 
+def holds_nothing(layer: Any) -> bool:
+    """Whether a layer has neither variables nor sublayers nor a random generator."""
+    return not layer.variables and not sublayers(layer) and not hasattr(layer, "_random_generator")
+
+
 def own_variables(layer: Any) -> dict[str, Any]:
     """The variables that a layer owns itself, by attribute or path inside one ("token", "tables.0")."""
     return owned(layer, [*layer._trainable_weights, *layer._non_trainable_weights], is_variable, variable_name)
@@ -310,6 +315,15 @@ def settle_masks(layer: Any, args: tuple, kwargs: dict, outputs: Any, opened: bo
             set_mask(tensor, mask)
 
 
+def settle_shapes(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> None:
+    """Nothing: TensorFlow infers every length that can be known."""
+
+
+def masked_softmax(layer: Any, inputs: Any, mask: Any) -> Any:
+    """What a Softmax layer makes of a mask, as operations of a graph."""
+    return layer.call(inputs, mask=mask)
+
+
 def copy_variable(variable: Any) -> Any:
     """A new variable equal to an old one; None for an autocast variable, an object that holds the real one."""
     if "_variable" in vars(variable):
@@ -381,6 +395,12 @@ def pack_like(structure: Any, flat: Sequence[Any]) -> Any:
 def masks_may_end() -> contextlib.AbstractContextManager[None]:
     """Nothing: this flavor says nothing of masks that are dropped."""
     return contextlib.nullcontext()
+
+
+def branches_recorded() -> contextlib.AbstractContextManager[Any]:
+    """While this holds, AutoGraph turns branches of a layer's call on values into the graph's, as it does outside."""
+    outside = tf.__internal__.autograph.control_status_ctx()
+    return type(outside)(status=type(outside.status).ENABLED)
 
 
 def compute_in_float32(layer: Any) -> None:

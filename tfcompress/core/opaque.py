@@ -1,12 +1,14 @@
 """The layers that a traced graph needs beside the user's own: a weight, a broadcast, an einsum, a closed composite."""
 
 import inspect
+import json
 from typing import Any
 
 import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras, register, saving
+from tfcompress.core.rebuild import rebuilt
 
 
 def saveable(operation: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, tuple, dict[str, Any]]:
@@ -113,11 +115,15 @@ class Opaque(keras.layers.Layer):
         layer: what it computes.
         reason: why it was not opened.
         training: when not None, the layer is called with it whatever the mode.
+        given: JSON of the arguments that it was called with, tensors as shapes and types: layers inside that make their
+            weights when they are first called have them again once the model is loaded.
     """
 
     stays_whole = True  # tracing does not open it again
 
-    def __init__(self, layer: Any, reason: str, training: bool | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, layer: Any, reason: str, training: bool | None = None, given: str | None = None, **kwargs: Any
+    ) -> None:
         signature = inspect.signature(layer.call)  # Keras hands out masks and `training` by the names in it
 
         @tf.autograph.experimental.do_not_convert
@@ -128,19 +134,22 @@ class Opaque(keras.layers.Layer):
         self.__dict__["call"] = call
         kwargs.setdefault("dtype", layer.dtype_policy)
         super().__init__(**kwargs)
-        self.layer, self.reason, self.training = layer, reason, training
+        self.layer, self.reason, self.training, self.given = layer, reason, training, given
         self.supports_masking = layer.supports_masking
         self.built = True
 
     def pass_on(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         """What the layer returns for these arguments."""
+        self.given = self.given or _described(args, kwargs)
         if self.training is not None:
             kwargs = {**kwargs, "training": self.training}
-        return self.layer(*args, **kwargs)
+        with flavor.branches_recorded():
+            return self.layer(*args, **kwargs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The layer's own symbolic call, which also builds it when a saved model is loaded."""
         known = len(self.layer._inbound_nodes)
+        self.given = _described(args, kwargs)  # anew: while tracing, a number stands where the batch is
         outputs = self.pass_on(args, kwargs)
         flavor.forget_calls(self.layer, known)
         return outputs
@@ -153,9 +162,46 @@ class Opaque(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         layer = saving.serialize_keras_object(self.layer)
-        return {**super().get_config(), "layer": layer, "reason": self.reason, "training": self.training}
+        own = {"layer": layer, "reason": self.reason, "training": self.training, "given": self.given}
+        return {**super().get_config(), **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Opaque":
-        layer = saving.deserialize_keras_object(config["layer"], custom_objects=custom_objects)
+        layer = rebuilt(config["layer"], custom_objects)
+        if config.get("given"):
+            args, kwargs = _symbols(json.loads(config["given"]))
+            with flavor.branches_recorded():
+                layer(*args, **kwargs)
+            flavor.forget_calls(layer)
         return cls(**{**config, "layer": layer})
+
+
+def _described(args: tuple, kwargs: dict[str, Any]) -> str | None:
+    """The arguments of a call as JSON, tensors as shapes and types; None where they hold something else."""
+
+    def describe(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {"dict": {key: describe(item) for key, item in value.items()}}
+        if isinstance(value, (list, tuple)):
+            return [describe(item) for item in value]
+        if hasattr(value, "shape") and hasattr(value, "dtype"):
+            return {"tensor": [[None if d is None else int(d) for d in value.shape], tf.as_dtype(value.dtype).name]}
+        return {"value": value}
+
+    try:
+        named = {name: value for name, value in kwargs.items() if name != "training"}
+        return json.dumps([describe(args), describe(named)])
+    except (TypeError, ValueError):  # an object, or a tensor of unknown rank
+        return None
+
+
+def _symbols(described: Any) -> Any:
+    """The arguments again, symbolic."""
+    if isinstance(described, list):
+        return [_symbols(item) for item in described]
+    if "dict" in described:
+        return {key: _symbols(item) for key, item in described["dict"].items()}
+    if "tensor" in described:
+        shape, dtype = described["tensor"]
+        return keras.Input(batch_shape=shape, dtype=dtype)
+    return described["value"]

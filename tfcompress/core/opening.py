@@ -16,6 +16,7 @@ from tfcompress.core.attributes import exchanged
 from tfcompress.core.fingerprint import CannotOpen, Fingerprint, is_batch, symbolic
 from tfcompress.core.flavor import keras
 from tfcompress.core.opaque import Opaque, Weight, saveable
+from tfcompress.core.rebuild import rebuilds
 from tfcompress.core.replay import Call, calls, run
 
 _ORIGINAL_CALL = keras.layers.Layer.__call__
@@ -40,6 +41,7 @@ class Closed:
         self.training: dict[int, bool] = {}
         self._helpers: dict[int, Any] = {}
         self._constants: dict[tuple, Weight] = {}
+        self._rebuilds: dict[int, bool] = {}
         self._names: dict[int, tuple[Any, str]] = {}
 
     def __len__(self) -> int:
@@ -48,6 +50,10 @@ class Closed:
     def name(self, operation: Any) -> str:
         """The name that an operation had when it was first seen, before tracing renamed it."""
         return self._names.setdefault(id(operation), (operation, operation.name))[1]
+
+    def must_open(self, layer: Any) -> bool:
+        """Whether a leaf could not be loaded again, so that what its call does is to be saved in its place."""
+        return id(layer) not in self.reasons and not self._rebuilds.setdefault(id(layer), rebuilds(layer))
 
     def helper(self, subject: Any, make: Callable[[], Any]) -> Any:
         """The helper layer that stands for a layer or variable."""
@@ -154,7 +160,7 @@ class Pass:
         if flavor.accepts_training(layer) and kwargs.get("training") is None and self._inherited[-1] is not None:
             kwargs["training"] = self._inherited[-1]
         kwargs |= flavor.mask_arguments(layer, args, kwargs)
-        if is_composite(layer):
+        if is_composite(layer) or self.closed.must_open(layer):
             return self._open_or_close(layer, args, kwargs, (*self._path, self.closed.name(layer)))
         return self._leaf(layer, args, kwargs)
 
@@ -170,6 +176,7 @@ class Pass:
         self._record(layer)
         with self._pause():
             outputs = _ORIGINAL_CALL(layer, *args, **kwargs)
+        flavor.settle_shapes(layer, args, kwargs, outputs)
         flavor.settle_masks(layer, args, kwargs, outputs, opened=False)
         return outputs
 
@@ -231,6 +238,8 @@ class Pass:
             finally:
                 self._path = before
                 del self._inherited[depth:]
+        if not is_composite(layer):
+            return self._leaf(layer, args, kwargs)
         reason = self.closed.reasons[id(layer)]
         node = self.closed.helper(layer, lambda: Opaque(layer, reason, name=path[-1] if path else layer.name))
         return self._leaf(node, args, kwargs)
@@ -356,8 +365,11 @@ def _weight(layer: Any, variable: Any, name: str) -> Weight:
 
 
 def _reason(error: Exception) -> str:
-    """One line that says why a composite was not opened."""
+    """One sentence that says why a composite was not opened."""
     if isinstance(error, CannotOpen):
         return str(error)
     text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
-    return f"its call cannot be recorded: {type(error).__name__}: {text[:200]}"
+    if "__len__" in text or "Python `bool`" in text or "as a boolean" in text:
+        return "its call branches on the value of a tensor, or asks for its length"
+    said = re.split(r" (?:Arguments|Call arguments) received by ", text)[0]
+    return f"its call cannot be recorded: {type(error).__name__}: {said}"

@@ -79,7 +79,8 @@ class _Graph:
         self.known = _recorded_calls(self.copies)
 
     def trace(self) -> keras.Model:
-        if not any(is_composite(self._copy(operation)) for operation in self.operations):
+        layers = [self._copy(operation) for operation in self.operations]
+        if not any(is_composite(layer) or self.closed.must_open(layer) for layer in layers):
             return self._flat()
         while (model := self._opened()) is None:
             pass

@@ -12,6 +12,7 @@ from tfcompress.core.compressed import noted
 from tfcompress.core.copy import copy_layer
 from tfcompress.core.flavor import keras
 from tfcompress.core.grid import IntegerWeight
+from tfcompress.core.rebuild import rebuilt
 from tfcompress.core.replay import Call, replay
 
 
@@ -165,7 +166,7 @@ class Transformed(keras.layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> "Transformed":
         load = flavor.saving.deserialize_keras_object
         config = dict(config)
-        config["layer"] = load(config["layer"])
+        config["layer"] = rebuilt(config["layer"])
         config["transforms"] = {name: [load(step) for step in steps] for name, steps in config["transforms"].items()}
         return cls(**config)
 
@@ -174,7 +175,7 @@ class Transformed(keras.layers.Layer):
 def _compute(wrapper: Transformed, *args: Any, **kwargs: Any) -> Any:
     variables = named_weights(wrapper.layer)
     replacements = [(variables[name], wrapper.value(name)) for name in wrapper.transforms]
-    with flavor.masks_may_end():
+    with flavor.masks_may_end(), flavor.branches_recorded():
         return flavor.replaced(wrapper.layer, replacements, lambda: wrapper.layer(*args, **kwargs))
 
 
