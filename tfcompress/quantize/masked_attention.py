@@ -37,7 +37,7 @@ class Opener:
             outputs = _dot_product_attention(operation, **given) if _is_masked_product(operation, given) else None
         elif isinstance(operation, keras.layers.Softmax):
             given = _arguments(operation, args, kwargs)
-            outputs = operation.call(**given) if given.get("mask") is not None else None
+            outputs = flavor.masked_softmax(operation, **given) if given.get("mask") is not None else None
         elif isinstance(operation, _ATTENTION):
             given = _arguments(operation, args, kwargs)
             outputs = operation.call(**{**given, "training": False}) if _is_plain_masked(operation, given) else None
