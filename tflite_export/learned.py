@@ -93,7 +93,9 @@ def ahead(draft: Draft) -> dict[int, tuple[float, float]]:
 def _known(draft: Draft, op: Any, found: dict[int, tuple[float, float]]) -> tuple[float, float] | None:
     """The range that an operation gives to what it reads."""
     kind = draft.kind(op)
-    return found.get(op.outputs[0]) if kind in ("QUANTIZE", "CONCATENATION") or kind in _RESHAPING else None
+    # What is joined must be on one grid: with ranges of their own, parts would be clipped to that of one of them.
+    joins = kind in ("QUANTIZE", "CONCATENATION", "PACK")
+    return found.get(op.outputs[0]) if joins or kind in _RESHAPING else None
 
 
 def unranged(draft: Draft) -> list[int]:

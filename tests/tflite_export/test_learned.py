@@ -70,6 +70,13 @@ def test_a_range_behind_a_slice_is_no_range_of_the_whole():
     assert sine in unranged(draft) and sine in behind_parts(draft)
 
 
+def test_a_range_behind_a_stack_is_that_of_its_parts():
+    draft = drafted(lambda x: [fake_quant(tf.stack([-x[:, 1:], tf.exp(x[:, :-1])], -1), -2.0, 3.1) * 2.0], (1, 5))
+    pack = next(op for op in draft.operators if draft.kind(op) == "PACK")
+    found = ahead(draft)
+    np.testing.assert_allclose([found[i] for i in pack.inputs], [(-2.0, 3.1)] * 2, atol=1e-6)  # steps of 0.02
+
+
 def test_8_bit_values_are_dequantized_before_a_float_operation():
     weight = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
     draft = drafted(lambda x: [tf.matmul(fake_quant(x, -1.0, 1.0), weight)], (1, 6, 5))
