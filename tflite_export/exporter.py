@@ -12,9 +12,10 @@ from tflite_export.collapse import Collapse, collapses, reference, refusal
 from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
 from tflite_export.exported import Exported, Report, ReportRow
+from tflite_export.handwritten import gelus
 from tflite_export.integers import measure, quantize
 from tflite_export.learned import heal
-from tflite_export.leftovers import float_operations
+from tflite_export.leftovers import float_operations, unknown_operations
 from tflite_export.lookups import without_selects
 from tflite_export.recurrent import fuse
 from tflite_export.signatures import Shapes, by_signature, merged, planned
@@ -163,7 +164,10 @@ def _converted(model: Any, spec: ExportSpec, key: str, shapes: Shapes) -> _Part:
     boundary.name_ends(draft, *part.names, key)
     fuse(draft)
     without_selects(draft)
-    _refuse_unknown(draft)
+    gelus(draft)
+    unknown = unknown_operations(draft)
+    if unknown:
+        raise ExportError(f"The runtime has no such operation: {'; '.join(unknown)}")
     heal(draft)
     return part
 
@@ -193,14 +197,3 @@ def _samples(data: Any, source: Source, spec: ExportSpec) -> list[list[np.ndarra
     if data is None:
         return None
     return calibration.batches(calibration.rows(data, source.inputs), spec.batch_size)
-
-
-def _refuse_unknown(draft: Draft) -> None:
-    """Operations that the runtime does not have came through as custom ones."""
-    unknown = [
-        f"{draft.kind(op)} in {draft.layer(op)!r}"
-        for op in draft.operators
-        if draft.model.operatorCodes[op.opcodeIndex].customCode is not None
-    ]
-    if unknown:
-        raise ExportError(f"The runtime has no such operation: {'; '.join(dict.fromkeys(unknown))}")

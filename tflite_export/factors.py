@@ -40,6 +40,8 @@ def limit_factors(draft: Draft, samples: Samples) -> None:
         if np.all(np.isfinite(size)) and size.min() >= 0 and size.max() > 0:
             end = best_end(size, energy)
             if end < 0.9 * size.max():
+                tensor = draft.tensors[index]  # it no longer holds what the float model's tensor of this name holds
+                tensor.name = f"{draft.name(index)}_limited".encode()
                 pin(draft, index, 0.0, end, bits=8)
 
 

@@ -12,10 +12,12 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
+from tflite_export.expansions import expand
 from tflite_export.factors import limit_factors
 from tflite_export.handwritten import recognize
 from tflite_export.measure import ends
 from tflite_export.normalizations import center, free_means, sum_squares
+from tflite_export.roots import finer_roots
 from tflite_export.tables import is_tabled, look_up
 from tflite_export.wide_squares import widen_squares
 
@@ -35,6 +37,8 @@ def respell(draft: Draft, samples: Samples | None, bits: int = 8) -> None:
         ExportError: an integer tensor becomes real and nothing tells how large it gets.
     """
     recognize(draft)
+    if bits == 16:
+        expand(draft)
     free_means(draft)
     center(draft)
     sum_squares(draft)
@@ -130,6 +134,23 @@ def _hard_swish(draft: Draft, op: Any, samples: Samples | None) -> None:
     draft.become(op, "MUL", [op.inputs[0], sixth], schema.MulOptionsT())
 
 
+def _tile(draft: Draft, op: Any, samples: Samples | None) -> None:
+    """Repeats of a whole axis are a concatenation, of an axis of one element a broadcast: not all kernel sets tile."""
+    source, name = op.inputs[0], draft.name(op.outputs[0])
+    if not draft.is_constant(op.inputs[1]):
+        return
+    size, times = list(draft.tensors[source].shape), [int(n) for n in draft.value(op.inputs[1])]
+    whole = [axis for axis, n in enumerate(times) if n > 1 and size[axis] > 1]
+    for axis in whole:
+        size[axis] *= times[axis]
+        result = draft.add_tensor(size, "FLOAT32", f"{name}/repeat_{axis}")
+        options = schema.ConcatenationOptionsT(axis=axis)
+        draft.insert(draft.place(op), "CONCATENATION", [source] * times[axis], [result], options)
+        source = result
+    shape = draft.add_constant(np.array(draft.tensors[op.outputs[0]].shape, np.int32), f"{name}/shape")
+    draft.become(op, "BROADCAST_TO", [source, shape], version=2)
+
+
 def _inserted(draft: Draft, op: Any, kind: str, inputs: list[int], options: Any) -> int:
     """The result, of the shape of `op`'s, of a new operation in front of it."""
     shape, name = draft.tensors[op.outputs[0]].shape, f"{draft.name(op.outputs[0])}/{kind.lower()}"
@@ -175,6 +196,7 @@ def lower(draft: Draft) -> None:
                 draft.operators.remove(before)
     look_up(draft)
     widen_squares(draft)
+    finer_roots(draft)
 
 
 def _lower_splits(draft: Draft) -> None:
@@ -196,5 +218,12 @@ def _lower_splits(draft: Draft) -> None:
 
 # Operations of one input whose kernels look 8-bit results up in a table.
 KERNELS = frozenset({"ELU"})
-FORMS: dict[str, Form] = {"NEG": _negative, "SQUARE": _square, "CAST": _cast, "SUM": _sum, "DIV": _divide}
+FORMS: dict[str, Form] = {
+    "NEG": _negative,
+    "SQUARE": _square,
+    "CAST": _cast,
+    "SUM": _sum,
+    "DIV": _divide,
+    "TILE": _tile,
+}
 FORMS_OF_16_BITS: dict[str, Form] = {"SQUARED_DIFFERENCE": _squared_difference, "HARD_SWISH": _hard_swish}

@@ -86,7 +86,8 @@ def _sixteen(draft: Draft, index: int, low: float, high: float) -> int:
 
 
 def settle(draft: Draft) -> None:
-    """Biases become 64-bit integers, and sigmoid and tanh give the scale 1 / 32768 that their kernels ask for.
+    """Biases become 64-bit integers, sigmoid and tanh give the scale 1 / 32768 that their kernels ask for, and matrices
+    of constants have the zero point 0.
 
     The converter writes 32-bit biases, which microcontrollers do not take with 16-bit activations and which could
     overflow, and the scale 1 / 65536 for a sigmoid, which no kernel takes.
@@ -96,6 +97,8 @@ def settle(draft: Draft) -> None:
     """
     wide: dict[int, int] = {}
     for op in draft.operators:
+        if draft.kind(op) == "BATCH_MATMUL" and draft.type(op.outputs[0]) == "INT16":
+            op.inputs = [_symmetric(draft, index) for index in op.inputs]
         place = _BIASES.get(draft.kind(op))
         if place is not None and len(op.inputs) > place and draft.type(op.outputs[0]) == "INT16":
             index = op.inputs[place]
@@ -110,3 +113,14 @@ def settle(draft: Draft) -> None:
                 scale=np.array([1 / 32768], np.float32), zeroPoint=np.zeros(1, np.int64)
             )
             draft.tensors[op.outputs[0]].quantization = grid
+
+
+def _symmetric(draft: Draft, index: int) -> int:
+    """A matrix of constants with the zero point 0: the 16-bit kernel takes no other."""
+    if not draft.is_constant(index) or draft.type(index) != "INT8" or not np.any(draft.grid(index).zeroPoint):
+        return index
+    grid = draft.grid(index)
+    value = (draft.value(index).astype(np.float64) - int(grid.zeroPoint[0])) * float(grid.scale[0])
+    scale = np.float32(np.abs(value).max() / 127)
+    own = schema.QuantizationParametersT(scale=np.array([scale]), zeroPoint=np.zeros(1, np.int64))
+    return draft.add_constant(np.round(value / scale).astype(np.int8), draft.name(index), quantization=own)

@@ -1,7 +1,7 @@
 """Small models of one form each: what transformers and their kin compute besides products. `FORMS` has them by name.
 
-An entry is `() -> (model, x)`: a built, seeded model of the flavor in force and 96 rows for it. Activations are as wide
-as real ones: means far from zero, some channels ten times the others, rows of different sizes.
+An entry is `() -> (model, x)`: a built, seeded model of the flavor in force and 64 rows for it. Activations are as wide
+as real ones: means far from zero, some channels six times the others, rows of different sizes.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from tfcompress.core import flavor
 keras, layers = tf.keras, tf.keras.layers
 KERAS3 = flavor.NAME == "keras 3"
 serializable = flavor.saving.register_keras_serializable("forms")
-ROWS = 96
+ROWS = 64
 
 
 def leaf(name, call, weights=None, integers=()):
@@ -29,7 +29,7 @@ def leaf(name, call, weights=None, integers=()):
     return serializable(made)
 
 
-def wide(*shape, offset=3.0, outliers=2, factor=8.0, seed=1):
+def wide(*shape, offset=3.0, outliers=2, factor=6.0, seed=1):
     """Normal values around `offset`, some channels `factor` times as large, rows between half and double."""
     rng = np.random.default_rng(seed)
     scale = np.ones(shape[-1])
@@ -89,6 +89,14 @@ def own_norm(x):
 
 def own_rms_norm():
     return chain(wide(6, 32), RmsNorm())
+
+
+def rms_norm_in_graph():
+    """Plain operations of the graph, each with a learned range of its own."""
+    inputs, ops = keras.Input((6, 32)), keras.ops if KERAS3 else tf
+    mean, rsqrt = (keras.ops.mean, keras.ops.rsqrt) if KERAS3 else (tf.reduce_mean, tf.math.rsqrt)
+    root = rsqrt(mean(ops.square(inputs), -1, keepdims=True) + 1e-6)
+    return keras.Model(inputs, layers.Dense(16)(inputs * root)), wide(6, 32)
 
 
 # --- activations
@@ -259,7 +267,7 @@ def masked_mean():
 
 def tokens():
     rng = np.random.default_rng(4)
-    ids = rng.integers(1, 40, (ROWS, 12)) * (np.arange(12) < rng.integers(1, 13, (ROWS, 1)))
+    ids = rng.integers(1, 40, (ROWS, 12)) * (np.arange(12) < rng.integers(4, 13, (ROWS, 1)))
     return ids.astype("int32")
 
 
@@ -277,17 +285,18 @@ def own_masked_mean():
 FORMS = {
     "layer_norm": lambda: chain(wide(6, 32), layers.LayerNormalization()),
     "layer_norm_spatial": lambda: chain(wide(6, 6, 8), layers.LayerNormalization(axis=[1, 2, 3])),
-    "layer_norm_bare": lambda: chain(wide(6, 32), layers.LayerNormalization(center=False, scale=False)),
     "layer_norm_empty_rows": lambda: chain(emptied(wide(6, 32)), layers.LayerNormalization(epsilon=1e-6)),
     "own_layer_norm": lambda: chain(wide(6, 32), OwnNorm()),
     "rms_norm": rms_norm,
     "own_rms_norm": own_rms_norm,
+    "rms_norm_in_graph": rms_norm_in_graph,
     "group_norm": lambda: chain(wide(6, 6, 16, factor=5.0), layers.GroupNormalization(4)),
-    "unit_norm": lambda: chain(wide(6, 16, offset=0.5), layers.UnitNormalization()),
-    "unit_norm_axis": lambda: chain(wide(6, 16, offset=0.5), layers.UnitNormalization(axis=1)),
-    "l2_normalize": lambda: chain(wide(6, 16, offset=0.5), of_function(lambda x: tf.math.l2_normalize(x, -1), "l2")()),
+    "unit_norm": lambda: chain(wide(6, 16, offset=0.5, factor=3.0), layers.UnitNormalization()),
+    "l2_normalize": lambda: chain(
+        wide(6, 16, offset=0.5, factor=3.0), of_function(lambda x: tf.math.l2_normalize(x, -1), "l2")()
+    ),
     "l2_normalize_axis": lambda: chain(
-        wide(6, 16, offset=0.5), of_function(lambda x: tf.math.l2_normalize(x, 1), "l2")()
+        wide(6, 16, offset=0.5, factor=3.0), of_function(lambda x: tf.math.l2_normalize(x, 1), "l2")()
     ),
     "gelu": lambda: block(plain(6, 16), layers.Activation("gelu")),
     "gelu_erf": lambda: block(
@@ -299,13 +308,13 @@ FORMS = {
     "squeeze_excite": squeeze_excite,
     "rotary_halves": lambda: block(plain(6, 16), rotary_layer(rotate)),
     "rotary_pairs": lambda: block(plain(6, 16), rotary_layer(interleave)),
+    "repeated": lambda: block(plain(6, 16), of_function(lambda x: tf.tile(x, [1, 2, 1]) * 0.5, "repeated")()),
     "learned_positions": learned_positions,
     "grouped_query": grouped_query,
     "own_grouped_query": own_grouped_query,
     "experts": lambda: chain(plain(6, 16), Experts()),
     "windows": lambda: chain(plain(8, 8, 16, scale=2), Windows()),
     "softmax_axis": lambda: chain(plain(8, 16, scale=3), layers.Dense(12), layers.Softmax(axis=1)),
-    "softmax_middle": lambda: with_softmax(lambda x: tf.nn.softmax(x, 1)),
     "softmax_by_hand": lambda: with_softmax(by_hand(-1)),
     "softmax_by_hand_axis": lambda: with_softmax(by_hand(1)),
     "softmax_by_logarithm": lambda: with_softmax(by_logarithm),
