@@ -32,6 +32,7 @@ _PASSING = frozenset(
     "ADD SUB MUL DIV NEG SELECT SELECT_V2 PAD PADV2 RESHAPE TRANSPOSE EXPAND_DIMS SQUEEZE TILE GATHER BROADCAST_TO "
     "CONCATENATION PACK STRIDED_SLICE SLICE MINIMUM MAXIMUM QUANTIZE DEQUANTIZE".split()
 )
+_MOVING = frozenset("RESHAPE TRANSPOSE SQUEEZE EXPAND_DIMS".split())
 _DOUBLINGS = 8
 
 
@@ -87,7 +88,8 @@ def finite(draft: Draft, samples: Samples) -> tuple[dict[int, float], list[str]]
         if not loud:
             break
         sizes.update({c: 2 * sizes[c] for c, found in reach.items() if loud & set(found)})
-    ends = {sink.point: sink.low for sink in sinks.values() if sink.kind in _SOFT | {"MAX_POOL_2D"}}
+    limited = [sink for sink in sinks.values() if sink.kind in _SOFT | {"MAX_POOL_2D"}]
+    ends = {_owner(draft, sink.point): sink.low for sink in limited}
     return {**_small(draft, samples, sinks), **ends}, _silent(draft, sinks)
 
 
@@ -117,7 +119,7 @@ def _small(draft: Draft, samples: Samples, known: dict[int, _Sink]) -> dict[int,
     sinks = {index: _Sink("SOFTMAX", index) for index in found if index not in known and index not in taught}
     if sinks:
         _look(draft, draft, samples, sinks)
-    return {index: sink.low for index, sink in sinks.items()}
+    return {_owner(draft, index): sink.low for index, sink in sinks.items()}
 
 
 def _own_copies(draft: Draft) -> dict[int, np.ndarray]:
@@ -161,6 +163,14 @@ def _before_pair(draft: Draft, sink: int) -> int:
     while sink in makers and draft.kind(makers[sink]) in ("DEQUANTIZE", "QUANTIZE"):
         sink = makers[sink].inputs[0]
     return sink
+
+
+def _owner(draft: Draft, index: int) -> int:
+    """The tensor whose grid a tensor has: the one in front of operations that only move values."""
+    makers = draft.makers()
+    while index in makers and draft.kind(makers[index]) in _MOVING:
+        index = makers[index].inputs[0]
+    return index
 
 
 def _pairs(

@@ -16,7 +16,7 @@ from tfcompress.core.replay import Call, replay
 from tfcompress.core.samples import Samples, inputs_of
 from tfcompress.core.trace import trace
 from tfcompress.quantize.quantizer import Quantizer, quantizers
-from tfcompress.quantize.ranges import MaskedScores, Ranges, is_real
+from tfcompress.quantize.ranges import MaskedScores, Ranges
 
 
 def _taps(model: Any) -> tuple[Any, list[Quantizer]]:
@@ -56,15 +56,17 @@ class _Statistics:
     def ends(self) -> list[tuple[float, float]]:
         """Smallest and largest value at each quantizer; where there is a mask, the ends of what it does not hide."""
         low, high = np.full(len(self.quantizers), np.inf), np.full(len(self.quantizers), -np.inf)
-        fired = [not isinstance(quantizer.ranges, MaskedScores) for quantizer in self.quantizers]
+        masks = {n: q.ranges for n, q in enumerate(self.quantizers) if isinstance(q.ranges, MaskedScores)}
+        silent = set(masks)
         for values in self._values():
             pairs = [_ends(q.ranges, v) for q, v in zip(self.quantizers, values, strict=True)]
             low, high = np.minimum(low, [a for a, _ in pairs]), np.maximum(high, [b for _, b in pairs])
-            fired = [done or not np.all(is_real(v)) for done, v in zip(fired, values, strict=True)]
-        for quantizer in (q for q, done in zip(self.quantizers, fired, strict=True) if not done):
+            silent -= {n for n in silent if not np.all(masks[n].is_real(values[n]))}
+        for n in sorted(silent):
+            name = self.quantizers[n].name.removesuffix("_range")
             warnings.warn(
-                f"the mask at {quantizer.name.removesuffix('_range')!r} never fires in `data`: its range is that of "
-                "unmasked values only. Give samples in which something is masked",
+                f"the mask at {name!r} never fires in `data`: its range is that of unmasked values only. Give samples "
+                "in which something is masked",
                 stacklevel=3,
             )
         bad = [q.name for q, a, b in zip(self.quantizers, low, high, strict=True) if not np.isfinite([a, b]).all()]

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
@@ -17,6 +18,31 @@ from tfcompress.quantize.ranges import MASK
 
 _ATTENTION = tuple(getattr(keras.layers, name) for name in ("Attention", "AdditiveAttention"))
 _HIDDEN = -1e5 * MASK
+
+
+@flavor.register
+class Choose(keras.layers.Layer):
+    """Values where a mask holds, one number elsewhere.
+
+    Args:
+        otherwise: the number.
+    """
+
+    def __init__(self, otherwise: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.otherwise = float(otherwise)
+        self.built = True
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Args: inputs, any shape; mask, broadcastable to it, boolean or numbers (above 0.5: it holds)."""
+        holds = mask if mask.dtype == tf.bool else tf.cast(mask, tf.float32) > 0.5
+        return tf.where(holds, inputs, tf.cast(self.otherwise, inputs.dtype))
+
+    def compute_output_shape(self, input_shape: Any, *_: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "otherwise": self.otherwise}
 
 
 class Opener:
@@ -37,7 +63,7 @@ class Opener:
             outputs = _dot_product_attention(operation, **given) if _is_masked_product(operation, given) else None
         elif isinstance(operation, keras.layers.Softmax):
             given = _arguments(operation, args, kwargs)
-            outputs = flavor.masked_softmax(operation, **given) if given.get("mask") is not None else None
+            outputs = _softmax(operation, **given) if given.get("mask") is not None else None
         elif isinstance(operation, _ATTENTION):
             given = _arguments(operation, args, kwargs)
             outputs = operation.call(**{**given, "training": False}) if _is_plain_masked(operation, given) else None
@@ -87,6 +113,16 @@ def _is_masked_product(operation: Any, given: dict[str, Any]) -> bool:
     heads, kept = given["query"].shape[2], given["key"].shape[2]
     known = not operation.is_causal or _has_sizes(given["query"], given["key"])
     return (operation.is_causal or given.get("mask") is not None) and known and (heads == kept or kept > 1)
+
+
+def _softmax(layer: Any, inputs: Any, mask: Any) -> Any:
+    """The masked softmax of Keras' layer: of what the mask leaves, and 0 elsewhere where the layer makes it so."""
+    dtype = flavor.dtype_policy(layer)
+    hidden = _HIDDEN if inputs.dtype != "float16" else -6e4
+    outputs = keras.layers.Softmax(layer.axis, dtype=dtype)(Choose(hidden, dtype=dtype)(inputs, mask))
+    alone = (1,) * len(inputs.shape)
+    emptied = float(tf.reduce_sum(layer(tf.ones(alone, inputs.dtype), mask=tf.zeros(alone, bool)))) == 0
+    return Choose(0.0, dtype=dtype)(outputs, mask) if emptied else outputs
 
 
 def _dot_product_attention(

@@ -5,6 +5,7 @@ the tensor decides which range it gets instead (`MaskedScores`).
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from tfcompress.core.flavor import keras
 from tfcompress.core.opaque import Weight
 from tfcompress.core.replay import Call, calls
 from tfcompress.quantize.kinds import Kind, activation_name, kind_of
+from tfcompress.quantize.masked_attention import Choose
 from tfcompress.quantize.ranges import MASK, MaskedScores
 
 _SOFT = frozenset("softmax logsoftmax exp logsumexp reducelogsumexp".split())
@@ -27,6 +29,7 @@ _PASSING = frozenset(
     "where wherev2 select selectv2 maximum minimum divide truediv realdiv negative neg cast clip clipbyvalue full "
     "fulllike fill triu tril bandpart sum addn".split()
 )
+_SMALL = 30.0  # a constant from here on, subtracted in front of a softmax, is a mask as well
 _GOES_ON = frozenset({Kind.JOIN, Kind.SAME, Kind.TRANSPARENT, Kind.CONCAT})
 
 
@@ -34,31 +37,33 @@ def _name(operation: Any) -> str:
     """The name of a plain operation or of a layer's activation, without underscores and case."""
     if isinstance(operation, keras.layers.Softmax):
         return "softmax"
+    if isinstance(operation, Choose):
+        return "where"
     named = flavor.operation_name(operation)
     if named is None and isinstance(operation, keras.layers.Activation):
         named = activation_name(operation)
     return (named or "").replace("_", "").lower()
 
 
-def _numbers(call: Call) -> Iterator[float]:
-    """The magnitudes of the numbers that a call is given besides tensors of the graph."""
-    name = _name(call.operation)
-    given: Any = (call.args, call.kwargs)
+def _numbers(call: Call) -> Iterator[np.ndarray]:
+    """The numbers that a call is given besides tensors of the graph."""
+    if isinstance(call.operation, Weight):
+        yield np.asarray(flavor.read(call.operation.weight), "float64")
+    given: Any = (call.args, call.kwargs, getattr(call.operation, "otherwise", 0.0))
     if kind_of(call.operation) is Kind.SAME:  # sizes and axes, but what a pad is filled with
-        given = (call.args[2:], call.kwargs) if name == "pad" else ()
+        given = (call.args[2:], call.kwargs) if _name(call.operation) == "pad" else ()
     for value in flavor.flatten(given):
         if isinstance(value, int | float | np.ndarray | np.generic | tf.Tensor) and not isinstance(value, bool):
             array = np.asarray(value)
             if array.dtype.kind in "fiu":
-                yield float(np.max(np.abs(array.astype("float64")), initial=0.0))
+                yield array.astype("float64")
 
 
-def _starts(call: Call) -> bool:
-    """Whether a call brings a constant of a mask's size into the graph."""
-    if isinstance(call.operation, Weight):
-        value = np.asarray(flavor.read(call.operation.weight), "float64")
-        return float(np.max(np.abs(value), initial=0.0)) >= MASK
-    return any(number >= MASK for number in _numbers(call))
+def _size(call: Call) -> float:
+    """The magnitude of the mask's constant that a call brings into the graph; 0 when it brings none."""
+    most = max((float(np.max(np.abs(array), initial=0.0)) for array in _numbers(call)), default=0.0)
+    least = min((float(np.min(array, initial=0.0)) for array in _numbers(call)), default=0.0)
+    return MASK if most >= MASK else -least if least <= -_SMALL else 0.0
 
 
 def _passes(operation: Any) -> bool:
@@ -82,12 +87,7 @@ class Masks:
 
     def __init__(self, model: Any) -> None:
         steps = calls(model)
-        large: set[int] = set()
-        for call in steps:
-            if not (isinstance(call.operation, Weight) or _passes(call.operation)):
-                continue
-            if _starts(call) or any(id(t) in large for t in call.inputs):
-                large |= {id(t) for t in call.outputs if _is_float(t)}
+        sizes = _sizes(steps)
         self.ends: dict[int, MaskedScores] = {}
         self.carried: set[int] = set()
         soft: set[int] = set()
@@ -97,17 +97,29 @@ class Masks:
             leads = any(id(t) in self.carried for t in call.outputs) and _passes(call.operation)
             if not (is_end or leads):
                 continue
-            reached = {id(t) for t in call.inputs if id(t) in large}
+            is_soft = name in _SOFT or (leads and any(id(t) in soft for t in call.outputs))
+            reached = {id(t) for t in call.inputs if sizes.get(id(t), 0.0) >= (_SMALL if is_soft else MASK)}
             self.carried |= reached
-            if name in _SOFT or (leads and any(id(t) in soft for t in call.outputs)):
+            if is_soft:
                 soft |= reached
             if is_end:
                 for tensor in reached:
-                    self.ends.setdefault(tensor, MaskedScores(axis=_axis(call)))
+                    self.ends.setdefault(tensor, MaskedScores(axis=_axis(call), size=sizes[tensor]))
         self.parts = _parts(steps, self.carried)
         for tensor, found in self.ends.items():
             if tensor in soft and found.axis is None:  # a hand-written softmax begins with a maximum
-                self.ends[tensor] = MaskedScores(axis=-1)
+                self.ends[tensor] = replace(found, axis=-1)
+
+
+def _sizes(steps: list[Call]) -> dict[int, float]:
+    """Tensors (by id) that a mask's constant reaches -> its magnitude."""
+    sizes: dict[int, float] = {}
+    for call in steps:
+        if isinstance(call.operation, Weight) or _passes(call.operation):
+            size = max([_size(call), *(sizes.get(id(t), 0.0) for t in call.inputs)])
+            if size:
+                sizes.update((id(t), size) for t in call.outputs if _is_float(t))
+    return sizes
 
 
 def _parts(steps: list[Call], carried: set[int]) -> set[int]:

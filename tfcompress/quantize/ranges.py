@@ -120,7 +120,7 @@ class LearnedStep(_Saved):
 @flavor.register
 @dataclass(frozen=True)
 class MaskedScores(_Saved):
-    """Range of the values that no mask hides: what is masked, by constants of 1e4 and more, has no part in it.
+    """Range of the values that no mask hides: what is masked, by a large negative constant, has no part in it.
 
     Before a softmax over N positions it ends where N values together have less than one 8-bit step of probability,
 
@@ -131,11 +131,13 @@ class MaskedScores(_Saved):
 
     Attributes:
         axis: of the softmax, one or several; None before a maximum.
+        size: magnitude of the mask's constant.
         momentum: in [0, 1).
         rows: as in `MovingAverage`.
     """
 
     axis: int | tuple[int, ...] | None = -1
+    size: float = MASK
     momentum: float = 0.99
     rows: int | None = 16
 
@@ -144,22 +146,21 @@ class MaskedScores(_Saved):
         if not isinstance(self.axis, int | None):  # a list when it was saved
             object.__setattr__(self, "axis", tuple(self.axis))
 
+    def is_real(self, values: tf.Tensor) -> tf.Tensor:
+        """Whether the mask leaves a value. Half of its size is the border: a score may be added to the constant."""
+        return values > -self.size / 2
+
     def ends(self, values: tf.Tensor, nonnegative: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Where a batch's range ends; not finite when everything in it is masked."""
         values = values[: self.rows] if len(values.shape) else values
         infinity = tf.constant(np.inf, values.dtype)
-        real = tf.where(is_real(values), values, -infinity)
+        real = tf.where(self.is_real(values), values, -infinity)
         if self.axis is None:
-            return tf.reduce_min(tf.where(is_real(values), values, infinity)), tf.reduce_max(real)
+            return tf.reduce_min(tf.where(self.is_real(values), values, infinity)), tf.reduce_max(real)
         total = tf.reduce_logsumexp(real, axis=self.axis)
         count = tf.size(values) // tf.maximum(tf.size(total), 1)
         low = tf.reduce_min(tf.where(tf.math.is_finite(total), total, infinity))
         return low - tf.math.log(256.0 * tf.cast(count, values.dtype)), tf.reduce_max(real)
-
-
-def is_real(values: tf.Tensor) -> tf.Tensor:
-    """Whether no mask hides a value. Half of a mask's size is the border: a score may be added to the constant."""
-    return tf.abs(values) < MASK / 2
 
 
 Ranges = MovingAverage | Percentile | LearnedStep | MaskedScores

@@ -1,0 +1,84 @@
+"""Attention stays alive in integer files of models with masks: trained in integers, calibrated, or plainly exported."""
+
+import numpy as np
+import pytest
+
+import tfcompress
+import tflite_export
+from tests.tflite_export.masked_models import MODELS, ROWS, STEPS
+from tests.zoo import keras
+from tflite_export.draft import Draft
+from tflite_export.measure import runs
+
+STEP = 1 / 256
+
+
+def trained(case):
+    """A few steps of quantization-aware training."""
+    model = tfcompress.quantize_model(case.model)
+    model.compile(keras.optimizers.SGD(1e-4), "mse")
+    x = list(case.x) if isinstance(case.x, list) else case.x
+    labels = np.zeros((ROWS, 4), "float32")
+    model.fit(x, labels, batch_size=20, epochs=2, verbose=0)
+    return model
+
+
+WAYS = {
+    "trained": trained,
+    "calibrated": lambda case: tfcompress.calibrate(tfcompress.quantize_model(case.model), case.x),
+    "plain": lambda case: case.model,
+}
+
+
+def rows_of(case):
+    columns = case.x if isinstance(case.x, list) else [case.x]
+    return [[column[i : i + 1] for column in columns] for i in range(ROWS)]
+
+
+def softmax_of(content, samples):
+    """(its input as it is stored, its real output), [rows, ..., keys], of the softmax over the steps, or None."""
+    draft = Draft(content)
+    found = [
+        op for op in draft.operators if draft.kind(op) == "SOFTMAX" and draft.tensors[op.outputs[0]].shape[-1] == STEPS
+    ]
+    if not found:
+        return None
+    (op,) = found
+    scores, values = (
+        np.concatenate(part) for part in zip(*runs(draft, samples, [op.inputs[0], op.outputs[0]]), strict=True)
+    )
+    grid = draft.grid(op.outputs[0])
+    if grid is not None:
+        values = (values.astype("float64") - int(grid.zeroPoint[0])) * float(grid.scale[0])
+    return scores, values
+
+
+CONSTANTS = {"added_1e4", "added_float16_min", "added_float32_min", "chosen_1e9", "subtracted", "most_1e9"}
+ALIKE = {"causal", "composite", "chosen_infinity", "padded_with_infinity", "causal_table", "attention_layer"}
+SKIPPED = {"trained": CONSTANTS, "calibrated": CONSTANTS | ALIKE, "plain": set()}  # one of each kind goes every way
+
+
+@pytest.mark.parametrize(("name", "way"), [(name, way) for name in MODELS for way in WAYS if name not in SKIPPED[way]])
+def test_attention_lives_behind_its_mask(name, way):
+    case = MODELS[name]()
+    model = WAYS[way](case)
+    exported = tflite_export.export(model, "int8", calibration=case.x)
+    answers = np.asarray(tflite_export.Runner(exported.content)(case.x))
+    expected = model.predict(case.x, verbose=0)
+    assert not exported.report.float_operations
+    assert not [note for note in exported.report.notes if "never fires" in note]
+    assert np.corrcoef(answers.ravel(), expected.ravel())[0, 1] > 0.98
+    if case.keep is None:
+        return
+    samples = rows_of(case)
+    reals = softmax_of(tflite_export.export(case.model).content, samples)
+    found = softmax_of(exported.content, samples)
+    if found is None or reals is None:  # a softmax written by hand has no operation of its own
+        assert name == "written_out"
+        return
+    keep = np.broadcast_to(case.keep, reals[0].shape)
+    looks = keep.any(-1)  # a row that is masked as a whole has nothing to look at
+    distinct = min(256, np.unique(reals[0][keep]).size)
+    assert np.unique(found[0][keep]).size >= distinct / 2
+    assert np.corrcoef(found[1][looks].ravel(), reals[1][looks].ravel())[0, 1] > 0.95
+    assert np.where(keep, 0.0, found[1]).sum(-1)[looks].max() < STEP
