@@ -1,5 +1,6 @@
 """Kernels of a file matched by value with the integers that a model was trained with."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -81,6 +82,9 @@ def _views(codes: np.ndarray, channels: int, size: int) -> Iterator[np.ndarray]:
             if codes.shape[axis] == channels:
                 yield np.moveaxis(codes, axis, 0).reshape(channels, size)
         yield codes.reshape(channels, size)
+        if codes.ndim == 3:  # experts' kernels in an einsum
+            for order in itertools.permutations(range(3)):
+                yield codes.transpose(order).reshape(channels, size)
     elif codes.ndim > 1 and codes.size % (channels * size) == 0:
         parts = codes.size // (channels * size)
         for axis in (codes.ndim - 1, 0):  # gates and groups lie side by side, slices of depth one after the other

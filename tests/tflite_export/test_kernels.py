@@ -26,6 +26,7 @@ LAYOUTS = {
     "transposed convolution": ((3, 3, 6, 5), lambda q: q.transpose(2, 0, 1, 3), 0),
     "heads, into": ((8, 2, 3), lambda q: q.reshape(8, 6).T, 0),
     "heads, out of": ((2, 3, 8), lambda q: q.reshape(6, 8).T, 0),
+    "experts": ((2, 5, 3), lambda q: q.transpose(0, 2, 1).reshape(6, 5), 0),
 }
 
 

@@ -11,7 +11,8 @@ from tfcompress.core.opaque import Opaque
 from tfcompress.core.replay import Call, replay
 from tfcompress.core.select import matcher
 from tfcompress.core.trace import trace
-from tfcompress.core.transformed import Transform, Transformed, transformed_layers
+from tfcompress.core.transformed import Transform, Transformed, named_weights, transformed_layers
+from tfcompress.quantize.bare import bare_grid, bare_kernels
 from tfcompress.quantize.expand import expand, fold_batch_norm
 from tfcompress.quantize.fake_quant import FakeQuantWeight
 from tfcompress.quantize.kinds import Kind, kind_of
@@ -62,6 +63,7 @@ class _Builder:
     def __init__(self, model: Any, rules: _Rules, ranges: Ranges) -> None:
         self._rules, self._ranges = rules, ranges
         self._placement = Placement(model)
+        self._bare = bare_kernels(model)
         self._wrapped: dict[int, Any] = {}
         self._inputs: dict[int, Any] = {}
         self._names = {layer.name for layer in model.layers}
@@ -89,7 +91,10 @@ class _Builder:
         if isinstance(operation, Transformed):
             layer, transforms = operation.layer, operation.transforms
         steps: dict[str, list[Transform]] = {name: list(old) for name, old in transforms.items()}
-        for name, resolved in kernel_grids(layer, grid).items():
+        grids = kernel_grids(layer, grid)
+        if id(layer) in self._bare:
+            grids = dict.fromkeys(named_weights(layer), bare_grid(grid, self._bare[id(layer)]))
+        for name, resolved in grids.items():
             steps.setdefault(name, []).append(FakeQuantWeight(resolved))
         return Transformed(layer, steps) if steps else operation
 
@@ -123,6 +128,8 @@ class _Builder:
         pairs = iter([self._quantized_input(b, n) for b, n in zip(before, flavor.flatten(given), strict=True)])
         args, kwargs = flavor.map_structure(lambda _: next(pairs), given)
         boundary, grid = self._placement.of(old), self._rules.activations(old.operation)
+        if id(old.operation) in self._bare and self._rules.weights(old.operation) is not None:
+            boundary = "the kernel of a product: no range"
         self._note(old, boundary, grid)
         if isinstance(boundary, str) or grid is None:
             return self._layer(old.operation)(*args, **kwargs)
