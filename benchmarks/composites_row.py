@@ -33,7 +33,7 @@ def rows(x: Any, start: int, stop: int) -> Any:
 def train(model: Any, x: Any, y: np.ndarray, steps: int, rate: float) -> None:
     """Some steps of Adam on all rows but those that are judged."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(rate), loss)
+    model.compile(keras.optimizers.Adam(rate), loss, jit_compile=False)  # XLA takes longer than all steps together
     data = tf.data.Dataset.from_tensor_slices((rows(x, JUDGED, len(y)), y[JUDGED:])).shuffle(4096, seed=1)
     model.fit(data.batch(BATCH, drop_remainder=True).repeat(), steps_per_epoch=steps, epochs=1, verbose=0)
 
