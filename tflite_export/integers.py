@@ -1,6 +1,6 @@
 """From a float file to an integer one: forms, masks, ranges, quantization, planting, in this order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -44,6 +44,7 @@ class Measured:
         known: learned ranges that stand in the draft.
         found: measured ranges, still to be written.
         lows: where the ranges of masked scores end below.
+        pins: tensors whose grid must be that of their range, whatever reads them.
         notes: what the user should know.
     """
 
@@ -56,6 +57,7 @@ class Measured:
     found: Ranges
     lows: dict[int, float]
     notes: list[str]
+    pins: set[int] = field(default_factory=set)
 
 
 def measure(draft: Draft, source: Source, samples: Samples | None, spec: ExportSpec) -> Measured:
@@ -125,7 +127,7 @@ def _write_ranges(measured: Measured) -> list[ReportRow]:
     """Writes the range of every tensor that lacks one; a row for each range, learned or measured."""
     draft, bits = measured.draft, measured.bits
     pools = behind_pools(draft) if bits == 8 else {}
-    pinned = behind_parts(draft) | around_kernels(draft) | set(pools)
+    pinned = behind_parts(draft) | around_kernels(draft) | set(pools) | measured.pins
     _write_states(draft, measured.samples, {**measured.known, **measured.found})
     found = {**measured.found, **measured.taught, **pools}
     if bits == 16:

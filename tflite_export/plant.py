@@ -37,7 +37,7 @@ def plant(draft: Draft, weights: Sequence[IntegerWeight]) -> tuple[list[ReportRo
     Returns:
         (a row for each kernel, the model's weights that were not found in the file).
     """
-    integers, rows, done = Integers(weights), [], {}
+    integers, rows, done, tied = Integers(weights), [], {}, _looked_up(draft)
     for op in list(draft.operators):
         places, axis = PLACES.get(draft.kind(op), ((), None))
         for place in places:
@@ -46,6 +46,8 @@ def plant(draft: Draft, weights: Sequence[IntegerWeight]) -> tuple[list[ReportRo
                 continue
             if (index, axis) not in done:
                 codes = integers.match(draft.value(index), axis)
+                if codes is None and draft.kind(op) in ("GATHER", "FULLY_CONNECTED"):
+                    codes = tied.get(draft.value(index).tobytes())
                 done[index, axis] = index if codes is None else _dequantized(draft, index, axis, codes)
                 detail = (
                     "8 bits, by the converter" if codes is None else f"{codes.bits} bits of {codes.source}, planted"
@@ -55,6 +57,24 @@ def plant(draft: Draft, weights: Sequence[IntegerWeight]) -> tuple[list[ReportRo
             if draft.kind(op) == "GATHER" and op.inputs[place] != index:
                 draft.tensors[op.outputs[0]].quantization = None  # rows of a table have the table's grid
     return rows, integers.lost()
+
+
+def _looked_up(draft: Draft) -> dict[bytes, Codes]:
+    """Tables that are looked up and are the matrix of a product as well -> codes of one scale, so that both can share
+    them: a look-up has no other, and of its own the product would get a scale for each row."""
+    places = {kind: [op.inputs[PLACES[kind][0][0]] for op in draft.operators if draft.kind(op) == kind]
+              for kind in ("GATHER", "FULLY_CONNECTED")}  # fmt: skip
+    gathered, multiplied = (
+        {draft.value(i).tobytes(): i for i in indices if draft.is_float(i) and draft.is_constant(i)}
+        for indices in places.values()
+    )
+    found = {}
+    for content in gathered.keys() & multiplied.keys():
+        values = draft.value(gathered[content])
+        scale = max(float(np.abs(values).max(initial=0.0)) / 127, 1e-12)
+        codes = np.round(values / scale).astype(np.int8)
+        found[content] = Codes(codes, np.array([scale], np.float32), 8, "the table that is looked up")
+    return found
 
 
 def planted(draft: Draft) -> set[int]:

@@ -64,10 +64,10 @@ def source_of(model: Any, spec: ExportSpec, shapes: Mapping[str, Sequence[int]] 
         graph, forms = runtime_forms(graph, fused=spec.precision != "int16x8")
     structure = flavor.graph_inputs(graph)
     symbols = flavor.flatten(structure)
+    names = [flavor.input_name(symbol) for symbol in symbols]
+    if set(shapes or {}) - set(names):
+        raise ValueError(f"`shapes` must name inputs: {names}. Received: {sorted(set(shapes or {}) - set(names))}")
     inputs = [_input(symbol, shapes or {}) for symbol in symbols]
-    unknown = sorted(set(shapes or {}) - {one.name for one in inputs})
-    if unknown:
-        raise ValueError(f"`shapes` must name inputs: {[one.name for one in inputs]}. Received: {unknown}")
     steps = calls(graph)
 
     def call(*tensors: tf.Tensor) -> list[tf.Tensor]:

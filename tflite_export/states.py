@@ -110,6 +110,7 @@ def _join_state(parts: Sequence[Measured], name: str) -> None:
         whole = _union(*ranges, *(_range(part, i) for part, i in free))
     for part, i in free:
         (part.taught if i in part.taught else part.found)[i] = whole
+        part.pins.add(i)
 
 
 def _holders(part: Measured, index: int) -> tuple[list[int], list[int], list[tuple[float, float]]]:
@@ -159,7 +160,9 @@ def _ends(grid: Any, type_name: str) -> tuple[float, float]:
 
 
 def _put_grid(draft: Draft, index: int, low: float, high: float) -> None:
-    scale, zero = grid_of(low, high, 8 if draft.type(index) == "INT8" else 16)
+    """Gives an integer tensor the grid of a range; the converter's own 8-bit pairs are of UINT8."""
+    type_name = draft.type(index)
+    scale, zero = grid_of(low, high, 16 if type_name == "INT16" else 8)
     draft.tensors[index].quantization = schema.QuantizationParametersT(
-        scale=np.array([scale], np.float32), zeroPoint=np.array([zero], np.int64)
+        scale=np.array([scale], np.float32), zeroPoint=np.array([zero + 128 * (type_name == "UINT8")], np.int64)
     )
