@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tfcompress
+from tests.core.composites import chain, composite, floats, mean
 from tests.zoo import keras, layers
 from tfcompress.core.summary import Cost, Row, summary
 from tfcompress.quantize import Scheme
@@ -100,6 +101,26 @@ def test_composites_are_opened_and_unknown_work_is_left_empty():
     (row,) = summary(keras.Model(inputs, block(inputs))).rows
     assert row.name.endswith("lstm") and row.macs is None
     assert summary(keras.Model(inputs, block(inputs))).macs == 0
+
+
+def call_closed(self, x):
+    self.add_loss(mean(x))
+    return self.pair[1](self.pair[0](x))
+
+
+Closed = composite(
+    "Closed", lambda self: {"pair": (layers.Dense(6, name="up"), layers.Dense(4, name="down"))}, call_closed
+)
+
+
+def test_a_closed_composite_says_its_class_its_weights_its_work_and_the_whole_reason():
+    model, _ = chain(floats(5, 4), Closed(name="it"), layers.Dense(2))
+    row = rows(tfcompress.quantize_model(model))["it"]
+    assert row.layer == "Closed, closed"
+    assert row.done.startswith("up/kernel, down/kernel int8 per channel; int8 output")
+    assert "not opened (adds a loss in its call): ranges inside are measured when the file is made" in row.done
+    assert row.macs == 5 * (4 * 6 + 6 * 4)
+    assert row.parameters == 4 * 6 + 6 + 6 * 4 + 4
 
 
 def test_it_prints_as_a_table_with_a_change_where_there_is_one():

@@ -5,6 +5,8 @@ from typing import Any
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.inside import inner_calls
+from tfcompress.core.opaque import Opaque
 from tfcompress.core.replay import Call
 from tfcompress.core.transformed import Transformed, named_weights
 
@@ -32,7 +34,8 @@ def macs_of(call: Call) -> int | None:
     """The multiply-accumulates of a layer's kernels in one call, for one sample.
 
     Dense, convolutions: numbers in the kernel times output positions; transposed: times input positions; recurrent:
-    times steps. 0 for layers without kernels and for table look-ups; None where a shape or a formula is not known.
+    times steps; a closed composite: the sum of the layers inside. 0 for layers without kernels and for table look-ups;
+    None where a shape or a formula is not known.
 
     >>> from tfcompress.core.replay import calls
     >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, strides=2)])  # 3 x 3 positions
@@ -42,6 +45,9 @@ def macs_of(call: Call) -> int | None:
     layer = call.operation.layer if isinstance(call.operation, Transformed) else call.operation
     if not isinstance(layer, _LAYERS.Layer):
         return 0
+    if isinstance(layer, Opaque):
+        counts = [macs_of(inner) for inner in inner_calls(layer, call)]
+        return None if None in counts else sum(count for count in counts if count is not None)
     weights = [v for v in named_weights(layer).values() if flavor.variable_name(v) != "bias"]  # a GRU's has two axes
     size = sum(math.prod(v.shape) for v in weights if len(v.shape) >= 2)
     if not size or isinstance(layer, _LAYERS.Embedding | _LAYERS.BatchNormalization | _LAYERS.PReLU):

@@ -140,7 +140,7 @@ class Opaque(keras.layers.Layer):
 
     def pass_on(self, args: tuple, kwargs: dict[str, Any]) -> Any:
         """What the layer returns for these arguments."""
-        self.given = self.given or _described(args, kwargs)
+        self.given = self.given or described(args, kwargs)
         if self.training is not None:
             kwargs = {**kwargs, "training": self.training}
         with flavor.branches_recorded():
@@ -149,7 +149,7 @@ class Opaque(keras.layers.Layer):
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """The layer's own symbolic call, which also builds it when a saved model is loaded."""
         known = len(self.layer._inbound_nodes)
-        self.given = _described(args, kwargs)  # anew: while tracing, a number stands where the batch is
+        self.given = described(args, kwargs)  # anew: while tracing, a number stands where the batch is
         outputs = self.pass_on(args, kwargs)
         flavor.forget_calls(self.layer, known)
         return outputs
@@ -169,14 +169,14 @@ class Opaque(keras.layers.Layer):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Opaque":
         layer = rebuilt(config["layer"], custom_objects)
         if config.get("given"):
-            args, kwargs = _symbols(json.loads(config["given"]))
+            args, kwargs = symbols(json.loads(config["given"]))
             with flavor.branches_recorded():
                 layer(*args, **kwargs)
             flavor.forget_calls(layer)
         return cls(**{**config, "layer": layer})
 
 
-def _described(args: tuple, kwargs: dict[str, Any]) -> str | None:
+def described(args: tuple, kwargs: dict[str, Any]) -> str | None:
     """The arguments of a call as JSON, tensors as shapes and types; None where they hold something else."""
 
     def describe(value: Any) -> Any:
@@ -195,12 +195,12 @@ def _described(args: tuple, kwargs: dict[str, Any]) -> str | None:
         return None
 
 
-def _symbols(described: Any) -> Any:
+def symbols(described: Any) -> Any:
     """The arguments again, symbolic."""
     if isinstance(described, list):
-        return [_symbols(item) for item in described]
+        return [symbols(item) for item in described]
     if "dict" in described:
-        return {key: _symbols(item) for key, item in described["dict"].items()}
+        return {key: symbols(item) for key, item in described["dict"].items()}
     if "tensor" in described:
         shape, dtype = described["tensor"]
         return keras.Input(batch_shape=shape, dtype=dtype)

@@ -19,8 +19,8 @@ from tfcompress.core.opaque import Opaque, Weight, saveable
 from tfcompress.core.rebuild import rebuilds
 from tfcompress.core.replay import Call, calls, run
 
-_ORIGINAL_CALL = keras.layers.Layer.__call__
-_ONE_AT_A_TIME = threading.RLock()
+ORIGINAL_CALL = keras.layers.Layer.__call__
+ONE_AT_A_TIME = threading.RLock()
 
 
 def is_composite(layer: Any) -> bool:
@@ -98,15 +98,15 @@ class Pass:
         self._paused = 0
 
     def __enter__(self) -> "Pass":
-        _ONE_AT_A_TIME.acquire()
+        ONE_AT_A_TIME.acquire()
         thread, current = threading.get_ident(), self
 
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
             if current._paused or threading.get_ident() != thread:
-                return _ORIGINAL_CALL(layer, *args, **kwargs)
+                return ORIGINAL_CALL(layer, *args, **kwargs)
             if not symbolic((args, kwargs)):
                 if not current._stack or not layer.weights:
-                    return _ORIGINAL_CALL(layer, *args, **kwargs)
+                    return ORIGINAL_CALL(layer, *args, **kwargs)
                 args, kwargs = flavor.map_structure(current._constant, (args, kwargs))
             return current._layer(layer, args, kwargs)
 
@@ -114,8 +114,8 @@ class Pass:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        keras.layers.Layer.__call__ = _ORIGINAL_CALL
-        _ONE_AT_A_TIME.release()
+        keras.layers.Layer.__call__ = ORIGINAL_CALL
+        ONE_AT_A_TIME.release()
 
     def graph(self, model: Any, tensors: list) -> Any:
         """The calls of a graph, made on copies of its layers; nested graphs and composites are opened."""
@@ -175,7 +175,7 @@ class Pass:
         layer, args, kwargs = saveable(layer, args, kwargs)
         self._record(layer)
         with self._pause():
-            outputs = _ORIGINAL_CALL(layer, *args, **kwargs)
+            outputs = ORIGINAL_CALL(layer, *args, **kwargs)
         flavor.settle_shapes(layer, args, kwargs, outputs)
         flavor.settle_masks(layer, args, kwargs, outputs, opened=False)
         return outputs

@@ -12,6 +12,7 @@ from rich.text import Text
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.macs import macs_of
+from tfcompress.core.opaque import Opaque
 from tfcompress.core.replay import Call, calls
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import Transformed, named_weights
@@ -130,7 +131,8 @@ def _row(name: str, layer: Any, done: str, macs: int | None) -> Row:
         bits = {names.index(w.weight): (w.bits, int(w.scale.size)) for w in layer.integers()}
     inner = layer.layer if isinstance(layer, Transformed) else layer
     parameters = sum(v.size for v in before)
-    return Row(name, type(inner).__name__, done, parameters, macs, _cost(before, {}), _cost(after, bits))
+    kind = f"{type(inner.layer).__name__}, closed" if isinstance(inner, Opaque) else type(inner).__name__
+    return Row(name, kind, done, parameters, macs, _cost(before, {}), _cost(after, bits))
 
 
 def _done(call: Call, notes: dict[str, str], readers: dict[int, list[Call]]) -> str:

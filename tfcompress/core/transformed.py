@@ -61,6 +61,29 @@ def named_weights(layer: Any) -> dict[str, Any]:
     return found
 
 
+def readable_names(layer: Any) -> dict[str, str]:
+    """For each name in `named_weights` one that a reader knows: with the layers inside where a name is not unique.
+
+    >>> lstm = keras.layers.LSTM(2)
+    >>> _ = lstm(keras.Input((3, 4)))
+    >>> list(readable_names(lstm).values())
+    ['kernel', 'recurrent_kernel', 'bias']
+    """
+    paths: dict[int, str] = {}
+
+    def visit(part: Any, path: tuple[str, ...]) -> None:
+        for child in flavor.sublayers(part):
+            visit(child, path if child.name == part.name else (*path, child.name))
+        for variable in part.weights:
+            paths.setdefault(id(variable), "/".join((*path, flavor.variable_name(variable))))
+
+    visit(layer, ())
+    names = named_weights(layer)
+    own = [flavor.variable_name(variable) for variable in names.values()]
+    unique = len(set(own)) == len(own)
+    return {name: name if unique else paths[id(variable)] for name, variable in names.items()}
+
+
 @flavor.register
 class Transformed(keras.layers.Layer):
     """Computes what `layer` computes, with some of its weights transformed.
@@ -138,8 +161,12 @@ class Transformed(keras.layers.Layer):
         return layer
 
     def describe(self) -> str:
-        words = {name: " then ".join(step.describe() for step in steps) for name, steps in self._transforms.items()}
-        return "; ".join(f"{name} {done}" for name, done in words.items())
+        """What was done to which weights: "up/kernel, down/kernel int8 per channel"."""
+        names = readable_names(self.layer)
+        done: dict[str, list[str]] = {}
+        for name, steps in self._transforms.items():
+            done.setdefault(" then ".join(step.describe() for step in steps), []).append(names[name])
+        return "; ".join(f"{', '.join(weights)} {words}" for words, weights in done.items())
 
     def compute_mask(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.compute_mask(*args, **kwargs) if self.layer.supports_masking else None
