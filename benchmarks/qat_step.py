@@ -15,7 +15,6 @@ from rich.table import Table
 
 import tfcompress as tfc
 
-
 # Attention has many small tensors, each with a range to be looked after.
 ALLOWED = {"encoder": 1.25}
 
