@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,7 +87,7 @@ def _ends(ranges: Ranges, values: np.ndarray) -> tuple[float, float]:
         return float(values.min()), float(values.max())
     if np.isnan(values).any():
         return np.nan, np.nan
-    low, high = replace(ranges, rows=None).ends(tf.constant(values), nonnegative=False)
+    low, high = ranges.ends(tf.constant(values), nonnegative=False)
     return float(low), float(high)
 
 

@@ -8,7 +8,6 @@ import itertools
 import re
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
@@ -26,23 +25,29 @@ class Choose(keras.layers.Layer):
 
     Args:
         otherwise: the number.
+        causal: whether the mask also ends at the diagonal of the last two axes.
     """
 
-    def __init__(self, otherwise: float, **kwargs: Any) -> None:
+    def __init__(self, otherwise: float, causal: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.otherwise = float(otherwise)
+        self.otherwise, self.causal = float(otherwise), causal
         self.built = True
 
-    def call(self, inputs: Any, mask: Any = None) -> Any:
-        """Args: inputs, any shape; mask, broadcastable to it, boolean or numbers (above 0.5: it holds)."""
-        holds = mask if mask.dtype == tf.bool else tf.cast(mask, tf.float32) > 0.5
-        return tf.where(holds, inputs, tf.cast(self.otherwise, inputs.dtype))
+    def call(self, inputs: Any, keep: Any = None) -> Any:
+        """Args: inputs, any shape; keep, broadcastable to it, boolean or numbers (above 0.5: it holds), or None."""
+        holds = None
+        if keep is not None:
+            holds = keep if keep.dtype == tf.bool else tf.cast(keep, tf.float32) > 0.5
+        if self.causal:
+            square = tf.linalg.band_part(tf.ones(tf.shape(inputs)[-2:], tf.bool), -1, 0)
+            holds = square if holds is None else tf.logical_and(holds, square)
+        return inputs if holds is None else tf.where(holds, inputs, tf.cast(self.otherwise, inputs.dtype))
 
     def compute_output_shape(self, input_shape: Any, *_: Any) -> Any:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "otherwise": self.otherwise}
+        return {**super().get_config(), "otherwise": self.otherwise, "causal": self.causal}
 
 
 class Opener:
@@ -111,8 +116,7 @@ def _is_plain_masked(layer: Any, given: dict[str, Any]) -> bool:
 
 def _is_masked_product(operation: Any, given: dict[str, Any]) -> bool:
     heads, kept = given["query"].shape[2], given["key"].shape[2]
-    known = not operation.is_causal or _has_sizes(given["query"], given["key"])
-    return (operation.is_causal or given.get("mask") is not None) and known and (heads == kept or kept > 1)
+    return (operation.is_causal or given.get("mask") is not None) and (heads == kept or kept > 1)
 
 
 def _softmax(layer: Any, inputs: Any, mask: Any) -> Any:
@@ -120,7 +124,7 @@ def _softmax(layer: Any, inputs: Any, mask: Any) -> Any:
     dtype = flavor.dtype_policy(layer)
     hidden = _HIDDEN if inputs.dtype != "float16" else -6e4
     outputs = keras.layers.Softmax(layer.axis, dtype=dtype)(Choose(hidden, dtype=dtype)(inputs, mask))
-    alone = (1,) * len(inputs.shape)
+    alone = (2,) * len(inputs.shape)
     emptied = float(tf.reduce_sum(layer(tf.ones(alone, inputs.dtype), mask=tf.zeros(alone, bool)))) == 0
     return Choose(0.0, dtype=dtype)(outputs, mask) if emptied else outputs
 
@@ -140,9 +144,7 @@ def _dot_product_attention(
     scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1)))
     if bias is not None:
         scores = ops.add(scores, bias)
-    if operation.is_causal:
-        causal = np.tril(np.ones(scores.shape[-2:], bool))[None, None]
-        mask = causal if mask is None else ops.logical_and(mask, causal)
-    scores = ops.where(mask, scores, _HIDDEN if scores.dtype != "float16" else -6e4)
+    hidden = _HIDDEN if scores.dtype != "float16" else -6e4
+    scores = Choose(hidden, operation.is_causal, dtype=scores.dtype)(scores, mask)
     found = ops.matmul(ops.softmax(scores, axis=-1), ops.transpose(value, (0, 2, 1, 3)))
     return ops.transpose(found, (0, 2, 1, 3))

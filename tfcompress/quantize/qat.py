@@ -145,7 +145,7 @@ class _Builder:
             return self._quantizer(name, grid, first, ranges=MovingAverage(momentum=0.0, rows=None))
         masked = boundary.ranges
         if masked is not None and isinstance(self._ranges, MovingAverage):
-            masked = replace(masked, momentum=self._ranges.momentum, rows=self._ranges.rows)
+            masked = replace(masked, momentum=self._ranges.momentum)
         first = self._quantizer(name, grid, first, masked, fixed=boundary.fixed(grid.bits), activation=relu)
         return flavor.pack_like(outputs, [first, *others])
 

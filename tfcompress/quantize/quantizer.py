@@ -144,7 +144,7 @@ class Quantizer(keras.layers.Layer):
         high = tf.minimum(high, 6.0) if self.activation == "relu6" else high
         momentum = tf.where(flavor.read(self.frozen) > 0, 1.0, self.ranges.momentum) * keep
         new = tf.stack([tf.minimum(low, 0.0), tf.maximum(high, 0.0), 1.0])
-        finite = tf.reduce_all(tf.math.is_finite(new))
+        finite = tf.reduce_all(tf.math.is_finite(tf.stack([low, high])))
         after = momentum * old + (1.0 - momentum) * new
         if isinstance(self.ranges, MaskedScores):  # no batch may see more of what is masked than a step
             after = tf.where(momentum < 1.0, tf.minimum(after, [new[0], np.inf, np.inf]), old)
@@ -158,6 +158,8 @@ class Quantizer(keras.layers.Layer):
         if isinstance(self.ranges, LearnedStep):
             return self._learned_step(values)
         low, high = self._range()
+        if isinstance(self.ranges, MaskedScores):  # what is masked has no gradient
+            values = tf.maximum(values, low)
         return round_activation(values, low, high, self.bits, relu=clips)
 
     def _learned_step(self, values: tf.Tensor) -> tf.Tensor:

@@ -133,13 +133,11 @@ class MaskedScores(_Saved):
         axis: of the softmax, one or several; None before a maximum.
         size: magnitude of the mask's constant.
         momentum: in [0, 1).
-        rows: as in `MovingAverage`.
     """
 
     axis: int | tuple[int, ...] | None = -1
     size: float = MASK
     momentum: float = 0.99
-    rows: int | None = 16
 
     def __post_init__(self) -> None:
         check_momentum(self.momentum)
@@ -152,7 +150,6 @@ class MaskedScores(_Saved):
 
     def ends(self, values: tf.Tensor, nonnegative: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Where a batch's range ends; not finite when everything in it is masked."""
-        values = values[: self.rows] if len(values.shape) else values
         infinity = tf.constant(np.inf, values.dtype)
         real = tf.where(self.is_real(values), values, -infinity)
         if self.axis is None:
