@@ -40,3 +40,13 @@ def test_quantize_mobilenet(tmp_path):
     said = run("quantize_mobilenet.py", tmp_path, "data", "--side", "32", "--epochs", "1")
     assert "classes: bright, dark" in said
     assert (tmp_path / "mobilenet.tflite").stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_decoder(tmp_path):
+    (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 40, encoding="utf-8")
+    said = run("decoder.py", tmp_path, "text.txt", "--steps", "60", "--prompt", "the quick ")
+    lines = said.splitlines()
+    in_keras, in_file = (next(x for x in lines if x.startswith(name)).removeprefix(name) for name in ("Keras", "file"))
+    assert in_keras == in_file and len(in_file) == len(": the quick ") + 64
+    assert (tmp_path / "decoder.tflite").stat().st_size < 500_000

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.zoo import keras, layers
+from tests.zoo import keras, layers, transpose
 from tfcompress.core.replay import calls
 from tfcompress.core.trace import trace
 from tfcompress.quantize.expand import expand
@@ -228,3 +228,39 @@ def test_a_layer_that_serves_several_calls_is_told_apart():
     inputs = keras.Input((4,))
     flat, placement = placed(keras.Model(inputs, layers.Dense(2, name="once")(again(again(inputs)))))
     assert [placement.called_once(c) for c in calls(flat)] == [False, False, True]
+
+
+@pytest.mark.parametrize(("reads_twice", "own"), [(False, False), (True, True)])
+def test_an_input_that_only_grows_by_what_is_joined_to_it_has_the_range_of_the_whole(reads_twice, own):
+    cache, new = keras.Input((5, 3), name="cache"), keras.Input((1, 3), name="new")
+    both = layers.Concatenate(axis=1, name="both")([cache, layers.Dense(3, name="keys")(new)])
+    outputs = [both[:, -5:], layers.Dense(2, name="other")(cache)] if reads_twice else both[:, -5:]
+    flat, placement = placed(keras.Model([cache, new], outputs))
+    (joined,) = [call for call in calls(flat) if call.operation.name == "both"]
+    assert isinstance(placement.of(joined), Boundary)
+    assert [placement.inputs[id(t)] for t in flat.inputs] == [own, True]
+
+
+def test_whole_numbers_that_are_joined_have_no_boundary():
+    # Keras 3 says of joined whole numbers that they were real ones.
+    inputs = [keras.Input((4,), dtype="int32", name=name) for name in ("past", "now")]
+    flat, placement = placed(keras.Model(inputs, layers.Concatenate(axis=1, name="both")(inputs)[:, -4:]))
+    assert not any(isinstance(placement.of(call), Boundary) for call in calls(flat))
+
+
+class Tied(layers.Embedding):
+    """Rows of a table, or the product with it."""
+
+    def call(self, inputs, reverse=False):
+        return inputs @ transpose(self.embeddings, (1, 0)) if reverse else super().call(inputs)
+
+    def compute_output_spec(self, inputs, reverse=False):
+        shape = (*inputs.shape[:-1], self.input_dim) if reverse else (*inputs.shape, self.output_dim)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+
+def test_a_table_has_a_boundary_where_it_is_the_matrix_of_a_product():
+    inputs, table = keras.Input((6,), dtype="int32"), Tied(9, 4, name="table")
+    flat, placement = placed(keras.Model(inputs, table(layers.Dense(4, name="body")(table(inputs)), reverse=True)))
+    found = [placement.of(call) for call in calls(flat) if call.operation.name == "table"]
+    assert [isinstance(boundary, Boundary) for boundary in found] == [False, True]
