@@ -130,21 +130,22 @@ def main() -> None:
     unknown = set(names) - set(said.strip().splitlines())
     if unknown:
         parser.error(f"no such row: {', '.join(sorted(unknown))}. There are: {', '.join(said.strip().splitlines())}")
-    everything = {}
+    everything: dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]] = {}
     with ThreadPoolExecutor(options.jobs) as pool:
         for flavor in chosen(options.flavor):
-            ours = [pool.submit(row, name, flavor, options, False) for name in names]
-            plain = [None if options.no_plain else pool.submit(row, name, flavor, options, True) for name in names]
-            results = []
-            for mine, theirs in zip(ours, plain, strict=True):
+            pairs = []
+            for name in names:
+                plain = None if options.no_plain else pool.submit(row, name, flavor, options, True)
+                pairs.append((pool.submit(row, name, flavor, options, False), plain))
+            results = everything[flavor] = []
+            for mine, theirs in pairs:
                 results.append((mine.result(), theirs.result() if theirs else None))
                 done = results[-1][0]
-                verdict = ", ".join(failures(done)) or "met"
-                print(f"{flavor} {done['name']}: {verdict} ({done['total']:.0f} s)", file=sys.stderr, flush=True)
+                verdict = done["reason"] or ", ".join(failures(done)) or "met"
+                print(f"{flavor} {done['name']}: {verdict[:150]} ({done['total']:.0f} s)", file=sys.stderr, flush=True)
+                if options.json:  # row by row: a run that is stopped leaves what it has seen
+                    options.json.write_text(json.dumps(everything, indent=1))
             show(flavor, results)
-            everything[flavor] = results
-    if options.json:
-        options.json.write_text(json.dumps(everything, indent=1))
 
 
 if __name__ == "__main__":
