@@ -21,6 +21,7 @@ from tfcompress.quantize.placement import Boundary, Placement
 from tfcompress.quantize.quantizer import Quantizer, quantizers
 from tfcompress.quantize.ranges import MovingAverage, Ranges, resolve
 from tfcompress.quantize.scheme import KEEP, Scheme
+from tfcompress.quantize.uses import used_grids
 
 _STATEFUL = {Kind.NORM, Kind.TRANSPARENT}  # they update their own state: never wrapped
 
@@ -78,12 +79,13 @@ class _Builder:
         dtype = str(getattr(tensor.dtype, "name", tensor.dtype))
         return Quantizer(ranges or self._ranges, bits=grid.bits, name=name, dtype=dtype, **arguments)(tensor)
 
-    def _layer(self, operation: Any) -> Any:
-        if id(operation) not in self._wrapped:
-            self._wrapped[id(operation)] = self._wrap(operation)
-        return self._wrapped[id(operation)]
+    def _layer(self, call: Call) -> Any:
+        if id(call.operation) not in self._wrapped:
+            self._wrapped[id(call.operation)] = self._wrap(call)
+        return self._wrapped[id(call.operation)]
 
-    def _wrap(self, operation: Any) -> Any:
+    def _wrap(self, call: Call) -> Any:
+        operation = call.operation
         grid = self._rules.weights(operation)
         if grid is None or not isinstance(operation, keras.layers.Layer) or kind_of(operation) in _STATEFUL:
             return operation
@@ -91,7 +93,7 @@ class _Builder:
         if isinstance(operation, Transformed):
             layer, transforms = operation.layer, operation.transforms
         steps: dict[str, list[Transform]] = {name: list(old) for name, old in transforms.items()}
-        grids = kernel_grids(layer, grid)
+        grids = used_grids(call, kernel_grids(layer, grid))
         if id(layer) in self._bare:
             grids = dict.fromkeys(named_weights(layer), bare_grid(grid, self._bare[id(layer)]))
         for name, resolved in grids.items():
@@ -132,14 +134,14 @@ class _Builder:
             boundary = "the kernel of a product: no range"
         self._note(old, boundary, grid)
         if isinstance(boundary, str) or grid is None:
-            return self._layer(old.operation)(*args, **kwargs)
+            return self._layer(old)(*args, **kwargs)
         name, relu = f"{old.name}_range", boundary.relu if self._placement.called_once(old) else None
         if relu and kind_of(old.operation) is Kind.RELU:  # the quantizer computes it, under its name
             self._names.discard(old.name)
             return self._quantizer(old.name, grid, flavor.flatten((args, kwargs))[0], activation=relu)
         if relu:
             old.operation.activation = keras.activations.linear
-        outputs = self._layer(old.operation)(*args, **kwargs)
+        outputs = self._layer(old)(*args, **kwargs)
         first, *others = flavor.flatten(outputs)
         if kind_of(old.operation) is Kind.CONSTANT:
             return self._quantizer(name, grid, first, ranges=MovingAverage(momentum=0.0, rows=None))
