@@ -208,18 +208,19 @@ def test_the_report_tells_the_signatures_apart():
 def test_subgraphs_of_loops_follow_their_signature():
     x = keras.Input((None, 3), name="x")
 
-    class Doubled(layers.Layer):
+    class Powers(layers.Layer):  # length ** 3, the length written into the loop
         def call(self, inputs):
-            return tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y * 2.0), (0, inputs))[1]
+            factor = float(inputs.shape[1] or 1)
+            return tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y * factor), (0, inputs))[1]
 
         def compute_output_spec(self, inputs):
             return keras.KerasTensor(inputs.shape)
 
-    model = keras.Model(x, Doubled(name="loop")(x))
+    model = keras.Model(x, Powers(name="loop")(x))
     content = export(model, signatures={"long": {"x": (4, 3)}, "short": {"x": (2, 3)}}).content
     for key, length in (("long", 4), ("short", 2)):
         found = Runner(content, signature=key)(np.ones((1, length, 3), "float32"))
-        np.testing.assert_array_equal(found, np.full((1, length, 3), 8.0))
+        np.testing.assert_array_equal(found, np.full((1, length, 3), length**3))
 
 
 @pytest.mark.parametrize(
