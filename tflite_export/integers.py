@@ -80,7 +80,7 @@ def measure(draft: Draft, source: Source, samples: Samples | None, spec: ExportS
         notes.append(f"ranges of {len(unranged(draft))} inner tensors measured on generated samples; pass calibration=")
     taught = without_pairs(draft) if bits == 16 else {}
     respell(draft, samples, bits)
-    lows, said = finite(draft, samples) if samples else ({}, [])
+    lows, said = finite(draft, samples or [], taught)
     known = taught or {**ahead(draft), **learned(draft)}
     tensors = [index for index in unranged(draft) if index not in taught]
     found = ranges(draft, samples or [], tensors, spec.range_method, bits) if tensors else {}

@@ -34,6 +34,7 @@ _PASSING = frozenset(
 )
 _MOVING = frozenset("RESHAPE TRANSPOSE SQUEEZE EXPAND_DIMS".split())
 _DOUBLINGS = 8
+_UNKNOWN = 50.0  # width of scores of which nothing is known
 
 
 @dataclass
@@ -57,18 +58,29 @@ class _Sink:
     loud: bool = False
 
 
-def finite(draft: Draft, samples: Samples) -> tuple[dict[int, float], list[str]]:
+def finite(
+    draft: Draft, samples: Samples, taught: dict[int, tuple[float, float]] | None = None
+) -> tuple[dict[int, float], list[str]]:
     """Gives every mask constant the size that it needs.
 
     Args:
         draft: the float file, changed in place.
-        samples: calibration data; masks must fire in them, which a warning tells where they do not.
+        samples: calibration data; masks must fire in them, which a warning tells where they do not. Without any, every
+            range is learned, and a constant becomes twice as large as the range that it must leave.
+        taught: learned ranges that do not stand in the draft.
 
     Returns:
         (tensor -> where its range ends below, notes on masks that never fired).
     """
     constants = _own_copies(draft)
     reach = _reached(draft, constants)
+    known = {**(taught or {}), **learned(draft)}
+    if not samples:
+        sizes = {
+            c: max(2 * float(np.ptp(known.get(sink, (0.0, _UNKNOWN)))) for sink in found) for c, found in reach.items()
+        }
+        _resize(draft, constants, sizes)
+        return {}, []
     if not reach:
         return _small(draft, samples, {}), []
     sinks = {sink: _Sink(kind, _before_pair(draft, sink)) for found in reach.values() for sink, kind in found.items()}
@@ -76,7 +88,7 @@ def finite(draft: Draft, samples: Samples) -> tuple[dict[int, float], list[str]]
     sizes = dict.fromkeys(reach, 0.0)
     _resize(draft, constants, sizes)
     _look(masked, draft, samples, sinks)
-    for index, (low, _) in learned(draft).items():
+    for index, (low, _) in known.items():
         if index in sinks:
             sinks[index].low = low
     for constant, found in reach.items():

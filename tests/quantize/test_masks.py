@@ -153,7 +153,7 @@ def test_large_numbers_that_mask_nothing_are_none():
     inputs = keras.Input((STEPS, SIZE))
     reshape = keras.ops.reshape if hasattr(keras, "ops") else tf.reshape
     wide = keras.Model(inputs, head(reshape(inputs * 20000.0, (-1, STEPS * SIZE))))
-    assert constants(wide) == (2, 1) or constants(wide) == (0, 0)
+    assert constants(wide) == (0, 0)
     far = keras.Model(inputs, layers.Dense(3)(inputs + 1e6))  # reaches no softmax and no maximum
     assert constants(far) == (0, 0)
     assert all(not isinstance(q.ranges, MaskedScores) for q in quantizers(tfcompress.quantize_model(far)))

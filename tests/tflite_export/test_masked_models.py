@@ -82,3 +82,17 @@ def test_attention_lives_behind_its_mask(name, way):
     assert np.unique(found[0][keep]).size >= distinct / 2
     assert np.corrcoef(found[1][looks].ravel(), reals[1][looks].ravel())[0, 1] > 0.95
     assert np.where(keep, 0.0, found[1]).sum(-1)[looks].max() < STEP
+
+
+def test_a_table_of_infinities_needs_no_calibration_where_every_range_was_learned():
+    case = MODELS["causal_table"]()
+    exported = tflite_export.export(WAYS["calibrated"](case), "int8")
+    _, found = softmax_of(exported.content, rows_of(case))
+    assert np.where(case.keep, 0.0, found).sum(-1).max() < STEP
+
+
+def test_a_mask_that_never_fires_is_warned_of_by_its_layer():
+    case = MODELS["attention_mask"]()
+    with pytest.warns(UserWarning, match="mask before 'attention.*' never fires in the calibration data"):
+        exported = tflite_export.export(case.model, "int8", calibration=[case.x[0], np.ones_like(case.x[1])])
+    assert any("never fires" in note for note in exported.report.notes)

@@ -115,6 +115,19 @@ def test_a_mask_of_a_moderate_size_stays_and_the_range_ends_above_it(specs):
     np.testing.assert_array_equal([y for (y,) in runs(draft, samples, draft.outputs)], before)
 
 
+def test_without_samples_a_constant_is_twice_as_wide_as_the_learned_range(specs):
+    def call(s, m):
+        hidden = s + (1.0 - m)[:, None] * -np.inf
+        return [tf.nn.softmax(tf.quantization.fake_quant_with_min_max_args(hidden, -10.0, 5.0))]
+
+    draft = drafted(call, *specs)
+    assert finite(draft, []) == ({}, [])
+    found = [
+        draft.value(i).min() for op in draft.operators for i in op.inputs if draft.is_constant(i) and draft.is_float(i)
+    ]
+    assert min(found) == pytest.approx(-30.0, abs=0.2)  # -2 * (5 + 10), and the grid's rounding
+
+
 def test_without_masks_nothing_changes():
     draft = drafted(lambda x: [tf.nn.softmax(x * 100.0)], tf.TensorSpec((1, 8), name="input_0"))
     before = draft.content()
