@@ -6,15 +6,15 @@ and the integer one run side by side on a few samples, and tensors of one name a
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from tflite_export.draft import Draft, layer_of
+from tflite_export.draft import Draft
 from tflite_export.graph import DTYPES, Quantization
-from tflite_export.learned import FIXED, heal, without_pairs
+from tflite_export.learned import FIXED
 from tflite_export.masks import LARGE
 from tflite_export.measure import runs
+from tflite_export.pairs import Pair, grid_of, matched
 
 Samples = Sequence[Sequence[np.ndarray]]
 # Rows that are run, and values that are looked at in a tensor of one run: what bounds time and memory.
@@ -28,14 +28,15 @@ _NOTHING = 2e-6
 _FINE = 0.25
 # Saturated: this share lies on an end of the grid, and in float beyond it by more than this share of its width.
 _CLIPPED, _BEYOND = 0.1, 0.1
-# Of a softmax: correlation with float about each row's mean, and the share of a row's sum that must be left.
-_FOLLOWS, _MASS = 0.9, 0.5
+# Of a softmax: correlation with float about each row's mean, told where that varies visibly; and the share of a row's
+# sum that must be left.
+_FOLLOWS, _VISIBLE, _EVEN, _MASS = 0.9, 1e-3, 1e-6, 0.5
+# Astray: the square of its error is more than (1 - `_WORST`) times its variance, though what it reads is right up to
+# (1 - `_RIGHT`) of it; told of tensors that vary by more than `_VARIES` steps of a grid that fits.
+_WORST, _RIGHT, _VARIES = -0.5, 0.9, 2.0
+# What a mask chooses or pads differs on purpose where it does not count.
+_CHOOSES = frozenset({"SELECT", "SELECT_V2", "PAD", "PADV2"})
 _SHOWN = 5
-# Move values, or compute element by element: a mask's constant stays recognizable behind them.
-_CARRIES = frozenset(
-    "ADD SUB MUL DIV NEG SELECT SELECT_V2 PAD PADV2 RESHAPE TRANSPOSE EXPAND_DIMS SQUEEZE TILE GATHER BROADCAST_TO "
-    "CONCATENATION PACK STRIDED_SLICE SLICE MINIMUM MAXIMUM QUANTIZE DEQUANTIZE".split()
-)
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Collapse:
     Attributes:
         layer: the layer it belongs to.
         operation: kind of the operation that computes it; "INPUT" for an input of the file.
-        kind: "flat" (almost no different values left), "saturated" (stuck at the ends of its range), "softmax" (does
-            not follow the float one) or "vanished" (a softmax whose probabilities are rounded to zero).
+        kind: "flat" (almost no different values left), "saturated" (stuck at the ends of its range), "astray"
+            (wrong by more than it varies, though what it reads is right), "softmax" (does not follow the float one) or
+            "vanished" (a softmax whose probabilities are rounded to zero).
         detail: the figures.
         advice: what to do.
     """
@@ -61,52 +63,9 @@ class Collapse:
         return f"{self.operation} in {self.layer!r} {self.detail}"
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """A tensor in the float file and in the integer one.
-
-    Attributes:
-        reference: its number in the float file.
-        integer: its number in the integer file.
-        layer: it belongs to.
-        operation: kind of the operation that makes it.
-        masked: whether values from 1e4 on may come from a mask's constant.
-        score: whether it goes to a softmax, at once or behind what moves or shifts values.
-        last: whether it is an output of the file.
-    """
-
-    reference: int
-    integer: int
-    layer: str
-    operation: str
-    masked: bool
-    score: bool
-    last: bool
-
-    @property
-    def rows(self) -> bool:
-        """Whether a softmax makes it."""
-        return self.operation == "SOFTMAX"
-
-
-def reference(draft: Draft) -> Draft:
-    """The same computation without any rounding: a copy of a float file without its quantizers.
-
-    Args:
-        draft: the float file; it is not changed.
-    """
-    copy = Draft(draft.content())
-    heal(copy)
-    without_pairs(copy)
-    used = {*copy.inputs, *copy.outputs, *(i for op in copy.operators for i in (*op.inputs, *op.outputs))}
-    for index in {*range(len(copy.tensors))} - used:
-        copy.tensors[index].name = b""  # else it would take a number from a tensor of the same name
-    return copy
-
-
 def has_grids(draft: Draft) -> bool:
     """Whether an operation of the file computes integers that stand for real numbers."""
-    return any(_grid(draft, index) is not None for op in draft.operators for index in op.outputs)
+    return any(grid_of(draft, index) is not None for op in draft.operators for index in op.outputs)
 
 
 def collapses(
@@ -142,10 +101,13 @@ def collapses(
     for expected, got in zip(left, right, strict=True):
         for pair, kept, one, other in zip(pairs, seen, expected, got, strict=True):
             kept.append(_picked(one, other, pair.rows))
-    found = []
+    found: list[Collapse] = []
+    right_up_to: dict[int, float] = {}
     for pair, kept in zip(pairs, seen, strict=True):
         one, other = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-        found += list(_judged(pair, one, other, integer))
+        read = min((right_up_to[source] for source in pair.sources if source in right_up_to), default=1.0)
+        told, right_up_to[pair.reference] = _judged(pair, one, other, integer, read)
+        found += told
     return found
 
 
@@ -159,80 +121,6 @@ def refusal(precision: str, found: Sequence[Collapse]) -> str:
     )
 
 
-def matched(reference: Draft, integer: Draft, *, tidy: bool = False) -> list[_Pair]:
-    """Tensors of both files under one name, in the order in which the integer file computes them.
-
-    The integer file has a further tensor where it goes from integers to real numbers or back: the integers count.
-    """
-    makers, users = integer.makers(), integer.users()
-    known = reference.makers()
-    named = reference
-    if tidy:
-        named = Draft(reference.content())
-        named.tidy_names()
-    names = {named.name(i): i for i in (*known, *reference.inputs) if reference.is_float(i)}
-    masked, scores = _masked(reference), _scores(reference)
-    ends = {i for index in integer.outputs for i in (index, *(makers[index].inputs if index in makers else ()))}
-    order = [*integer.inputs, *(index for op in integer.operators for index in op.outputs)]
-    found: dict[int, _Pair] = {}
-    for index in order:
-        name = integer.name(index)
-        source = names.get(name, names.get(name.removesuffix("_int8").removesuffix("_int16")))
-        if source is None:
-            continue
-        made = known.get(source)
-        kind = reference.kind(made) if made is not None else "INPUT"
-        stored = _stored(integer, index, makers, users)
-        if stored is None and kind != "SOFTMAX":
-            continue
-        target = index if stored is None else stored
-        if np.prod(reference.tensors[source].shape) == np.prod(integer.tensors[target].shape):
-            marks = source in masked, source in scores, target in ends
-            found.setdefault(source, _Pair(source, target, layer_of(reference.name(source)), kind, *marks))
-    return list(found.values())
-
-
-def _stored(draft: Draft, index: int, makers: dict[int, Any], users: dict[int, list[Any]]) -> int | None:
-    """The integers behind a tensor: itself, what it was made of, or what it becomes at once."""
-    if _grid(draft, index) is not None:
-        return index
-    if index in makers and draft.kind(makers[index]) == "DEQUANTIZE":
-        source = makers[index].inputs[0]
-        return source if _grid(draft, source) is not None and not draft.is_constant(source) else None
-    return next((op.outputs[0] for op in users.get(index, []) if draft.kind(op) == "QUANTIZE"), None)
-
-
-def _grid(draft: Draft, index: int) -> Quantization | None:
-    """The integer grid of a tensor; None when its values are no integers on one grid."""
-    grid = draft.grid(index)
-    if draft.type(index) not in ("INT8", "UINT8", "INT16") or grid is None or np.size(grid.scale) != 1:
-        return None
-    return Quantization(np.asarray(grid.scale, np.float32), np.asarray(grid.zeroPoint, np.int64))
-
-
-def _masked(draft: Draft) -> set[int]:
-    """Tensors that a mask's constant may have reached."""
-    found = {
-        i
-        for op in draft.operators
-        for i in op.inputs
-        if draft.is_float(i) and draft.is_constant(i) and np.any(np.abs(draft.value(i)) >= LARGE)
-    }
-    for op in draft.operators:
-        if draft.kind(op) in _CARRIES and found.intersection(op.inputs):
-            found.update(op.outputs)
-    return found
-
-
-def _scores(draft: Draft) -> set[int]:
-    """What softmaxes and exponentials read, and what that is made of by moving, shifting and choosing."""
-    found: set[int] = set()
-    for op in reversed(draft.operators):
-        if draft.kind(op) in ("SOFTMAX", "EXP") or (draft.kind(op) in _CARRIES and found.intersection(op.outputs)):
-            found.update(i for i in op.inputs if draft.is_float(i) and not draft.is_constant(i))
-    return found
-
-
 def _picked(expected: np.ndarray, got: np.ndarray, rows: bool) -> tuple[np.ndarray, np.ndarray]:
     """The same places of both, always the same ones for a size; whole rows [n, length] of a softmax, else [n]."""
     width = expected.shape[-1] if rows else 1
@@ -244,68 +132,88 @@ def _picked(expected: np.ndarray, got: np.ndarray, rows: bool) -> tuple[np.ndarr
     return (one, other) if rows else (one[:, 0], other[:, 0])
 
 
-def _judged(pair: _Pair, expected: np.ndarray, got: np.ndarray, integer: Draft) -> Iterator[Collapse]:
-    """What is wrong with one tensor."""
-    grid = _grid(integer, pair.integer)
+def _judged(
+    pair: Pair, expected: np.ndarray, got: np.ndarray, integer: Draft, read: float
+) -> tuple[list[Collapse], float]:
+    """What is wrong with one tensor, and how much of its variance is right; `read` is that of what it is made of."""
+    grid = grid_of(integer, pair.integer)
     if pair.rows:
         step = float(grid.scale[0]) if grid is not None else 0.0
-        yield from _softmax(pair, expected, got if grid is None else grid.real(got), step)
-    elif grid is not None:
-        dtype = DTYPES[integer.type(pair.integer)]
-        real = np.isfinite(expected) & ~(pair.masked & (np.abs(expected) >= LARGE))
-        if real.any():
-            yield from _values(pair, expected[real], got[real], grid, dtype)
-
-
-def _values(
-    pair: _Pair, expected: np.ndarray, got: np.ndarray, grid: Quantization, dtype: np.dtype
-) -> Iterator[Collapse]:
-    """Flat or saturated."""
+        return list(_softmax(pair, expected, got if grid is None else grid.real(got), step)), 1.0
+    real = np.isfinite(expected) & ~(pair.masked & (np.abs(expected) >= LARGE))
+    if grid is None or not real.any():
+        return [], 1.0
+    expected, got = expected[real].astype(np.float64), got[real]
     low, high = min(float(expected.min()), 0.0), max(float(expected.max()), 0.0)
     if float(np.ptp(expected)) < _NOTHING:
-        return
-    limits, step = np.iinfo(dtype), float(grid.scale[0])
-    first, last = (float(grid.real(np.array([end]))[0]) for end in (limits.min, limits.max))
+        return [], 1.0
+    spread = float(expected.std()) > _VARIES * (high - low) / 255
+    right = 1 - float(np.mean((grid.real(got) - expected) ** 2) / expected.var()) if spread else 1.0
+    limits = np.iinfo(DTYPES[integer.type(pair.integer)])
+    told = _flat(pair, expected, got, grid, limits) or _saturated(pair, expected, got, grid, limits)
+    if told is None and right < _WORST and read >= _RIGHT and not pair.score and pair.operation not in _CHOOSES:
+        times = np.sqrt(1 - right)
+        text = f"is wrong by {times:.1f} times as much as it varies, though what it reads is right"
+        told = Collapse(pair.layer, pair.operation, "astray", text, _TOO_COARSE)
+    return ([] if told is None else [told]), right
+
+
+def _ends(grid: Quantization, limits: np.iinfo) -> tuple[float, float]:
+    low, high = (float(grid.real(np.array([end]))[0]) for end in (limits.min, limits.max))
+    return low, high
+
+
+def _flat(pair: Pair, expected: np.ndarray, got: np.ndarray, grid: Quantization, limits: np.iinfo) -> Collapse | None:
+    """Almost no different values are left of many."""
+    low, high = min(float(expected.min()), 0.0), max(float(expected.max()), 0.0)
+    first, last = _ends(grid, limits)
     had = np.unique(np.round((expected - low) * (255 / (high - low)))).size
     held = np.unique(got).size
-    wide = (last - first) / (high - low)
     few = 2 if pair.operation in FIXED else had // _TIMES
-    harmless = (pair.last and pair.operation in FIXED) or (pair.score and step <= _FINE)
-    if had >= _MANY and held <= few and not harmless:
-        where = f"range [{first:.3g}, {last:.3g}], values [{low:.3g}, {high:.3g}]"
-        yield Collapse(
-            pair.layer,
-            pair.operation,
-            "flat",
-            f"holds {held} different values where an 8-bit grid that fits holds {had} ({where})",
-            _TOO_WIDE if wide > _TIMES / 2 else _BEFORE,
-        )
-        return
+    harmless = (pair.last and pair.operation in FIXED) or (pair.score and float(grid.scale[0]) <= _FINE)
+    if had < _MANY or held > few or harmless:
+        return None
+    where = f"range [{first:.3g}, {last:.3g}], values [{low:.3g}, {high:.3g}]"
+    text = f"holds {held} different values where an 8-bit grid that fits holds {had} ({where})"
+    too_wide = last - first > _TIMES / 2 * (high - low)
+    return Collapse(pair.layer, pair.operation, "flat", text, _TOO_WIDE if too_wide else _BEFORE)
+
+
+def _saturated(
+    pair: Pair, expected: np.ndarray, got: np.ndarray, grid: Quantization, limits: np.iinfo
+) -> Collapse | None:
+    """Stuck at the ends of its range; masked scores may be so at the lower one."""
+    first, last = _ends(grid, limits)
     beyond = _BEYOND * (last - first)
     below = (got == limits.min) & (expected < first - beyond) & (not pair.score)
     above = (got == limits.max) & (expected > last + beyond)
     share = float(np.mean(below | above))
-    if share > _CLIPPED:
-        yield Collapse(
-            pair.layer,
-            pair.operation,
-            "saturated",
-            f"has {100 * share:.0f} % of its values at the ends of its range [{first:.3g}, {last:.3g}] "
-            f"while they reach [{low:.3g}, {high:.3g}] in float",
-            _TOO_NARROW,
-        )
+    if share <= _CLIPPED:
+        return None
+    text = (
+        f"has {100 * share:.0f} % of its values at the ends of its range [{first:.3g}, {last:.3g}] "
+        f"while they reach [{float(expected.min()):.3g}, {float(expected.max()):.3g}] in float"
+    )
+    return Collapse(pair.layer, pair.operation, "saturated", text, _TOO_NARROW)
 
 
-def _softmax(pair: _Pair, expected: np.ndarray, got: np.ndarray, step: float) -> Iterator[Collapse]:
-    """Does not follow, or vanished."""
+def _softmax(pair: Pair, expected: np.ndarray, got: np.ndarray, step: float) -> Iterator[Collapse]:
+    """Does not follow, or vanished; rows [n, length] of probabilities."""
+    whole = np.isfinite(expected).all(-1)
+    expected, got = expected[whole].astype(np.float64), got[whole].astype(np.float64)
+    if not whole.any():
+        return
     allowed = expected > 0  # a masked position is exactly 0
     number = np.maximum(allowed.sum(-1, keepdims=True), 1)
     left, right = (
         np.where(allowed, p - np.where(allowed, p, 0).sum(-1, keepdims=True) / number, 0) for p in (expected, got)
     )
-    spread, kept = float(np.mean(left[allowed] ** 2)), float(np.mean(right[allowed] ** 2))
-    if spread > max(step, 1e-3) ** 2:
-        correlation = float(np.mean(left[allowed] * right[allowed])) / np.sqrt(spread * kept) if kept else 0.0
+    # A row whose every position is masked is even in float, and does not count.
+    counts = allowed & (np.abs(left).max(-1, keepdims=True) > _EVEN)
+    left, right = left[counts], right[counts]
+    if left.size and np.mean(left**2) > max(step, _VISIBLE) ** 2:
+        length = np.sqrt(np.sum(left**2) * np.sum(right**2))
+        correlation = float(np.sum(left * right) / length) if length else 0.0
         if correlation < _FOLLOWS:
             text = f"correlates {correlation:.2f} with the float one"
             yield Collapse(pair.layer, pair.operation, "softmax", text, _SCORES)
@@ -322,5 +230,6 @@ _TOO_WIDE = (
 )
 _BEFORE = "its range fits: look at the operations before it"
 _TOO_NARROW = "its range is too narrow: calibrate (or train) with data that reach what the real ones reach"
+_TOO_COARSE = 'one 8-bit grid is too coarse for it: export with precision="int16x8"'
 _SCORES = "look at the range of its scores: a mask or a few large values may have taken it; int16x8 holds both"
 _FINER = 'export with precision="int16x8"'

@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export import boundary, calibration, convert, states
-from tflite_export.collapse import Collapse, collapses, reference, refusal
+from tflite_export import boundary, calibration, states
+from tflite_export.collapse import Collapse, collapses, refusal
 from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
 from tflite_export.exported import Exported, Report, ReportRow
-from tflite_export.handwritten import gelus
 from tflite_export.integers import measure, quantize
-from tflite_export.learned import heal
-from tflite_export.leftovers import float_operations, unknown_operations
-from tflite_export.lookups import without_selects
-from tflite_export.recurrent import fuse
+from tflite_export.leftovers import float_operations
+from tflite_export.original import floating
+from tflite_export.pairs import reference
 from tflite_export.signatures import Shapes, by_signature, merged, planned
 from tflite_export.source import Source, source_of
 from tflite_export.spec import ExportSpec
@@ -158,18 +156,9 @@ class _Part:
 def _converted(model: Any, spec: ExportSpec, key: str, shapes: Shapes) -> _Part:
     """The model as a float file."""
     source = source_of(model, spec, shapes)
-    draft = Draft(convert.float_file(source.function, "float32" if spec.is_integer else spec.precision))
-    boundary.order_inputs(draft, len(source.inputs))
-    part = _Part(key, source, draft, [ReportRow(layer, "form", form) for layer, form in source.forms])
-    boundary.name_ends(draft, *part.names, key)
-    fuse(draft)
-    without_selects(draft)
-    gelus(draft)
-    unknown = unknown_operations(draft)
-    if unknown:
-        raise ExportError(f"The runtime has no such operation: {'; '.join(unknown)}")
-    heal(draft)
-    return part
+    return _Part(
+        key, source, floating(source, spec, key), [ReportRow(layer, "form", form) for layer, form in source.forms]
+    )
 
 
 def _quantize(parts: Sequence[_Part], data: Sequence[Any], spec: ExportSpec) -> None:
