@@ -17,6 +17,7 @@ from tflite_export.factors import limit_factors
 from tflite_export.handwritten import recognize
 from tflite_export.measure import ends
 from tflite_export.normalizations import center, free_means, sum_squares
+from tflite_export.patterns import drop_unused_codes
 from tflite_export.roots import finer_roots
 from tflite_export.tables import is_tabled, look_up
 from tflite_export.wide_squares import widen_squares
@@ -197,6 +198,7 @@ def lower(draft: Draft) -> None:
     look_up(draft)
     widen_squares(draft)
     finer_roots(draft)
+    drop_unused_codes(draft)
 
 
 def _lower_splits(draft: Draft) -> None:

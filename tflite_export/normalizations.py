@@ -45,8 +45,9 @@ def free_means(draft: Draft) -> None:
 
 def _same_grid(draft: Draft, one: int, other: int) -> bool:
     left, right = draft.grid(one), draft.grid(other)
-    both = left is not None and right is not None
-    return both and np.array_equal(left.scale, right.scale) and np.array_equal(left.zeroPoint, right.zeroPoint)
+    if left is None or right is None or not np.array_equal(left.zeroPoint, right.zeroPoint):
+        return False
+    return np.allclose(left.scale, right.scale, rtol=1e-6, atol=0)
 
 
 def center(draft: Draft) -> None:

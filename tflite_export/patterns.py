@@ -46,3 +46,12 @@ def sweep(draft: Draft) -> None:
         if len(kept) == len(draft.operators):
             return
         draft.graph.operators = kept
+
+
+def drop_unused_codes(draft: Draft) -> None:
+    """Takes out the operation codes that no operator has: a runtime refuses a file for one that it does not know."""
+    operators = [op for graph in draft.model.subgraphs for op in graph.operators]
+    used = sorted({op.opcodeIndex for op in operators})
+    draft.model.operatorCodes = [draft.model.operatorCodes[index] for index in used]
+    for op in operators:
+        op.opcodeIndex = used.index(op.opcodeIndex)

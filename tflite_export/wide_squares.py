@@ -1,6 +1,6 @@
 """Sums of squares and their roots in 16 bits inside of an 8-bit file.
 
-The largest sum of a row's squares is easily a thousand times the smallest; in 8 bits the small ones would be zero. The
+Where the largest sum of a row's squares is hundreds of times the smallest, the small ones would be zero in 8 bits. The
 row becomes 16 bits wide, exactly, and so does what follows up to and with the root, which goes back to 8 bits:
 
     int8 -> QUANTIZE -> BATCH_MATMUL -> MUL -> ADD -> RSQRT -> QUANTIZE -> int8
@@ -15,6 +15,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.draft import Draft
 
+# In the name of a sum of squares that shall have 16 bits.
+WIDE = "_wide"
 _GOES_ON = frozenset("RESHAPE MUL ADD MAXIMUM MEAN QUANTIZE RSQRT".split())
 _VERSIONS = {"RESHAPE": 1, "RSQRT": 2, "BATCH_MATMUL": 2, "MEAN": 2, "ADD": 3}
 _LAST = 32767
@@ -32,8 +34,10 @@ def widen_squares(draft: Draft) -> None:
 
 
 def _is_square(draft: Draft, op: Any) -> bool:
-    """Whether an operation multiplies 8-bit rows with themselves: [N, 1, C] with its transpose."""
+    """Whether an operation multiplies 8-bit rows with themselves, [N, 1, C] with its transpose, and is to be wide."""
     if draft.kind(op) != "BATCH_MATMUL" or op.inputs[0] != op.inputs[1] or draft.type(op.outputs[0]) != "INT8":
+        return False
+    if WIDE not in draft.name(op.outputs[0]):
         return False
     shape = draft.tensors[op.inputs[0]].shape
     return len(shape) == 3 and shape[1] == 1 and bool(op.builtinOptions.adjY) and not op.builtinOptions.adjX

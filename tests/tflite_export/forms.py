@@ -29,12 +29,12 @@ def leaf(name, call, weights=None, integers=()):
     return serializable(made)
 
 
-def wide(*shape, offset=3.0, outliers=2, factor=6.0, seed=1):
-    """Normal values around `offset`, some channels `factor` times as large, rows between half and double."""
+def wide(*shape, offset=3.0, outliers=2, factor=6.0, octaves=1, seed=1):
+    """Normal values around `offset`, some channels `factor` times as large, rows from 2^-octaves to 2^octaves."""
     rng = np.random.default_rng(seed)
     scale = np.ones(shape[-1])
     scale[rng.choice(shape[-1], outliers, replace=False)] = factor
-    rows = np.exp2(rng.uniform(-1, 1, (ROWS, *[1] * (len(shape) - 1), 1)))
+    rows = np.exp2(rng.uniform(-octaves, octaves, (ROWS, *[1] * (len(shape) - 1), 1)))
     return (rng.normal(size=(ROWS, *shape)) * scale * rows + offset).astype("float32")
 
 
@@ -286,6 +286,9 @@ FORMS = {
     "layer_norm": lambda: chain(wide(6, 32), layers.LayerNormalization()),
     "layer_norm_spatial": lambda: chain(wide(6, 6, 8), layers.LayerNormalization(axis=[1, 2, 3])),
     "layer_norm_empty_rows": lambda: chain(emptied(wide(6, 32)), layers.LayerNormalization(epsilon=1e-6)),
+    "layer_norm_uneven": lambda: chain(
+        wide(6, 32, offset=0.0, factor=2.0, octaves=2, seed=9), layers.LayerNormalization()
+    ),
     "own_layer_norm": lambda: chain(wide(6, 32), OwnNorm()),
     "rms_norm": rms_norm,
     "own_rms_norm": own_rms_norm,

@@ -51,7 +51,7 @@ def test_a_form_is_integer_and_follows_keras(name, path):
     for values in got.values():
         assert correlation(expected, values) >= 0.995
         assert rms(expected - values) <= 2.5 * size
-        assert rms(values - got["reference"]) <= size
+        assert rms(values - got["reference"]) <= 1.5 * size
 
 
 @pytest.mark.parametrize("name", SIXTEEN)
