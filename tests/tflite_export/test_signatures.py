@@ -1,5 +1,7 @@
 """Several signatures in one file: weights once, states on one grid, text as Keras writes it."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -100,6 +102,15 @@ def quantized(how, model):
     return tfc.calibrate(tfc.quantize_model(model), data()[0]) if how == "learned" else model
 
 
+@functools.cache
+def integer_file(how):
+    """(model, its INT8 file of two signatures, integers at the boundary)."""
+    model = quantized(how, attention())
+    return model, export(
+        model, "int8", inputs="int8", outputs="int8", signatures=SIGNATURES, calibration=samples(model)
+    )
+
+
 def grids(content):
     """Name of a state -> all (scale, zero point) that it has in the file."""
     found = {}
@@ -113,8 +124,7 @@ def grids(content):
 
 @pytest.mark.parametrize("how", ["learned", "measured"])
 def test_a_cache_has_one_grid_and_its_integers_are_handed_on(how):
-    model = quantized(how, attention())
-    exported = export(model, "int8", inputs="int8", outputs="int8", signatures=SIGNATURES, calibration=samples(model))
+    model, exported = integer_file(how)
     assert exported.report.float_operations == ()
     assert {name: len(different) for name, different in grids(exported.content).items()} == {"past": 1}
     prefill, decode = (Runner(exported, signature=key) for key in SIGNATURES)
@@ -133,8 +143,7 @@ def test_a_cache_has_one_grid_and_its_integers_are_handed_on(how):
 
 @pytest.mark.parametrize("how", ["learned", "measured"])
 def test_an_integer_file_of_two_signatures_holds_each_kernel_and_bias_once(how):
-    model = quantized(how, attention())
-    content = export(model, "int8", signatures=SIGNATURES, calibration=samples(model)).content
+    content = integer_file(how)[1].content
     kernels = {"table": set(), "keys": set(), "mixed": set()}
     for graph in read(content).subgraphs:
         for operator in graph.operators:
@@ -152,9 +161,8 @@ def test_an_integer_file_of_two_signatures_holds_each_kernel_and_bias_once(how):
 
 
 def test_the_quantized_model_and_its_file_write_the_same():
-    model = quantized("learned", attention())
-    content = export(model, "int8", signatures=SIGNATURES, calibration=samples(model)).content
-    found = greedy(*(Runner(content, signature=key) for key in SIGNATURES))
+    model, exported = integer_file("learned")
+    found = greedy(*(Runner(exported, signature=key) for key in SIGNATURES))
     expected = greedy(model.predict_on_batch, model.predict_on_batch)
     assert (found == expected).mean() > 0.9
 
