@@ -5,7 +5,7 @@ import pytest
 
 import tfcompress
 from tests.core.composites import chain, floats, ops
-from tests.zoo import layers
+from tests.zoo import keras, layers
 from tfcompress.core.grid import Grid
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import integer_weights
@@ -52,6 +52,16 @@ def test_a_bare_weight_is_on_the_weight_grid_where_it_is_a_kernel(shape, use, is
         value = np.asarray(model.get_layer("block").table)
         np.testing.assert_allclose(found["block.table"].scale, np.abs(value).max() / 127, rtol=1e-6)
     quantized(x)
+
+
+def test_a_bare_kernel_is_loaded_on_its_grid(tmp_path):
+    shape, use, _ = USES["experts"]
+    model, x = chain(floats(5, 4), Bare(shape, use, name="block"))
+    quantized = tfcompress.quantize_model(model)
+    quantized.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(x), quantized(x))
+    np.testing.assert_array_equal(integer_weights(again)[0].codes, integer_weights(quantized)[0].codes)
 
 
 def test_the_experts_integers_stand_in_the_file():

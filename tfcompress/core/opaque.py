@@ -63,6 +63,12 @@ class Weight(keras.layers.Layer):
             "constraint": keras.constraints.serialize(self.constraint),
         }  # fmt: skip
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Weight":
+        weight = super().from_config(config)
+        weight.build()  # a wrapper around it asks for its variable at once
+        return weight
+
 
 @register
 class Expand(keras.layers.Layer):
