@@ -48,7 +48,7 @@ def test_totals_are_sums_of_the_rows():
     ("scheme", "conv", "head"),
     [
         ("int8", 72 + 4 * 4, 192 + 3 * 4 + 3 * 4),  # a byte a weight, 4 a scale, 4 a bias
-        ("w4a8", 36 + 4 * 4, 96 + 3 * 4 + 3 * 4),
+        ("w4a8", 36 + 4 * 4, 96 + 4 + 3 * 4),  # a matrix of four bits has one scale
         ("int8_per_tensor", 72 + 4 + 4 * 4, 192 + 4 + 3 * 4),  # normalization became a bias of 4
     ],
 )

@@ -56,10 +56,10 @@ def test_kernels_are_on_their_grid_while_the_samples_run():
 
 
 def rounded(model):
-    """A float model whose kernels lie on the 4-bit grid: round(w / s) * s, s = max|w| / 7 for each channel."""
+    """A float model whose kernels lie on the 4-bit grid: round(w / s) * s, s = max|w| / 7 of a channel or a matrix."""
     for layer in (model.get_layer("conv"), model.get_layer("head")):
         kernel, bias = layer.get_weights()
-        scale = np.abs(kernel).max(tuple(range(kernel.ndim - 1))) / 7
+        scale = np.abs(kernel).max(tuple(range(kernel.ndim - 1)) if kernel.ndim > 2 else None) / 7
         before = kernel.copy()
         layer.set_weights([np.round(kernel / scale) * scale, bias])
         layer.before = before

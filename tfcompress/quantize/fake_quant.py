@@ -182,4 +182,3 @@ def nudged(low: tf.Tensor, high: tf.Tensor, bits: int, symmetric: bool) -> tuple
     step = tf.maximum(high - low, 1e-9) / levels
     below = tf.round(-low / step)
     return -below * step, (levels - below) * step
-
