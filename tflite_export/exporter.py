@@ -63,8 +63,8 @@ def export(
         shapes: shape without batch of inputs that the model leaves open, by name, such as {"tokens": (64,)}.
         signatures: several signatures of the model in one file, each with shapes of its own beside those of `shapes`:
             {"prefill": {"tokens": (64,)}, "decode": {"tokens": (1,)}}. Weights are stored once, and `calibration` is a
-            dict by signature. An output that has the name of an input is a state: it has the same grid as output and
-            as input, in every signature, so that its integers can be handed on.
+            dict by signature. An output that has the name of an input and rows of its size is a state: it has
+            the same grid as output and as input, in every signature, so that its integers can be handed on.
 
     Returns:
         The file and a report of where its numbers come from.

@@ -35,8 +35,14 @@ def states(part: Measured) -> dict[str, tuple[int, int]]:
     """Name of each state of real numbers -> its input and its output."""
     inputs = {spec.name: index for spec, index in zip(part.source.inputs, part.draft.inputs, strict=True)}
     outputs = dict(zip(part.source.outputs, part.draft.outputs, strict=True))
-    both = [name for name in inputs if name in outputs and part.draft.is_float(inputs[name])]
-    return {name: (inputs[name], outputs[name]) for name in both}
+    both = {name: (inputs[name], outputs[name]) for name in inputs if name in outputs}
+    return {name: ends for name, ends in both.items() if part.draft.is_float(ends[0]) and _fits(part.draft, *ends)}
+
+
+def _fits(draft: Draft, before: int, after: int) -> bool:
+    """Whether an output can be handed on as that input: a cache may have grown, but its rows are of one size."""
+    shapes = [list(draft.tensors[index].shape) for index in (before, after)]
+    return len(shapes[0]) == len(shapes[1]) and shapes[0][-1:] == shapes[1][-1:]
 
 
 def check(parts: Sequence[tuple[Draft, Sequence[str], Sequence[str]]]) -> None:
@@ -50,8 +56,11 @@ def check(parts: Sequence[tuple[Draft, Sequence[str], Sequence[str]]]) -> None:
     """
     seen: dict[str, tuple[float, int]] = {}
     for draft, inputs, outputs in parts:
-        for name, index in [*zip(inputs, draft.inputs, strict=True), *zip(outputs, draft.outputs, strict=True)]:
-            grid = _boundary_grid(draft, index) if name in inputs and name in outputs else None
+        after = dict(zip(outputs, draft.outputs, strict=True))
+        ends = {name: (index, after[name]) for name, index in zip(inputs, draft.inputs, strict=True) if name in after}
+        pairs = [(name, index) for name, both in ends.items() if _fits(draft, *both) for index in both]
+        for name, index in pairs:
+            grid = _boundary_grid(draft, index)
             if grid is None:
                 continue
             first = seen.setdefault(name, grid)

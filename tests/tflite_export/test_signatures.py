@@ -284,3 +284,11 @@ def test_states_that_cannot_have_one_grid_are_named():
         files.append((Draft(export(model, "int8", calibration=factor * x).content), ["h"], ["h"]))
     with pytest.raises(ExportError, match="State 'h' has no single grid"):
         check(files)
+
+
+def test_an_output_of_an_inputs_name_but_another_size_is_no_state():
+    x = keras.Input((4,), name="x")
+    model = keras.Model({"x": x}, {"x": layers.Dense(3, kernel_initializer=keras.initializers.Constant(25.0))(x)})
+    given = {"x": np.random.default_rng(0).uniform(0, 1, (32, 4)).astype("float32")}
+    content = export(model, "int8", inputs="int8", outputs="int8", calibration=given).content
+    assert len(grids(content)["x"]) == 2
