@@ -4,7 +4,7 @@ A model's output can stay right on easy data while its attention is gone, so eac
 and the integer one run side by side on a few samples, and tensors of one name are compared at the same places.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,7 @@ class Collapse:
             "vanished" (a softmax whose probabilities are rounded to zero).
         detail: the figures.
         advice: what to do.
+        last: whether the tensor is an output of the model.
     """
 
     layer: str
@@ -58,6 +59,7 @@ class Collapse:
     kind: str
     detail: str
     advice: str
+    last: bool = False
 
     def __str__(self) -> str:
         return f"{self.operation} in {self.layer!r} {self.detail}"
@@ -111,14 +113,21 @@ def collapses(
     return found
 
 
-def refusal(precision: str, found: Sequence[Collapse]) -> str:
-    """Why a file is refused: the first findings with their advice."""
-    shown = "; ".join(f"{one}: {one.advice}" for one in found[:_SHOWN])
+def shown(precision: str, found: Sequence[Collapse]) -> str:
+    """What a file does not hold: the first findings with their advice."""
+    first = "; ".join(f"{one}: {one.advice}" for one in found[:_SHOWN])
     more = f"; and {len(found) - _SHOWN} more, which may follow from these" if len(found) > _SHOWN else ""
-    return (
-        f"The {precision} file would not hold what the model computes: {shown}{more}. "
-        "Pass allow_collapse=True to accept it"
-    )
+    return f"The {precision} file would not hold what the model computes: {first}{more}"
+
+
+def by_training(found: Sequence[Collapse], learned: Collection[tuple[str, str]]) -> bool:
+    """Whether training is the cause: what comes first has a range that the model has learned, and attention is alive.
+
+    A model that was trained for a few steps has such ranges: what its BatchNormalization gives in training is not yet
+    what it gives in inference. That is for its user to judge. `learned` are layers and operations.
+    """
+    attention = any(one.kind in ("softmax", "vanished") and not one.last for one in found)
+    return (found[0].layer, found[0].operation) in learned and not attention
 
 
 def _picked(expected: np.ndarray, got: np.ndarray, rows: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -216,7 +225,7 @@ def _softmax(pair: Pair, expected: np.ndarray, got: np.ndarray, step: float) -> 
         correlation = float(np.sum(left * right) / length) if length else 0.0
         if correlation < _FOLLOWS:
             text = f"correlates {correlation:.2f} with the float one"
-            yield Collapse(pair.layer, pair.operation, "softmax", text, _SCORES)
+            yield Collapse(pair.layer, pair.operation, "softmax", text, _SCORES, pair.last)
             return
     mass = float(np.median(got.sum(-1) / expected.sum(-1)))
     if mass < _MASS and not pair.last:

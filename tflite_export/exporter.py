@@ -1,6 +1,7 @@
 """A Keras model becomes a `.tflite` file: converted, its ranges measured, its integers planted."""
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export import boundary, calibration, states
-from tflite_export.collapse import Collapse, collapses, refusal
+from tflite_export.collapse import Collapse, by_training, collapses, shown
 from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
 from tflite_export.exported import Exported, Report, ReportRow
@@ -55,7 +56,8 @@ def export(
         allow_float: accept operations that have no integer form; they are listed in the report.
         allow_collapse: accept tensors that do not hold in integers what they hold in float (almost no different value
             is left, they are stuck at the ends of their range, a softmax does not follow), as 16 rows of `calibration`
-            show; they are listed in the report.
+            show; they are listed in the report. Where all of it follows from a range that training has learned and no
+            softmax is lost, it is a warning.
         range_method: how a measured range is chosen: "minmax", "percentile", "mse" or "entropy".
         int4: "packed" stores kernels of at most 4 bits two to a byte where the operation runs that, "unpacked" one to
             a byte, the same integers.
@@ -96,7 +98,9 @@ def export(
         )
     lost = list(dict.fromkeys(one for part in parts for one in part.lost))
     if lost and not allow_collapse:
-        raise ExportError(refusal(precision, lost))
+        if any(part.refused for part in parts):
+            raise ExportError(f"{shown(precision, lost)}. Pass allow_collapse=True to accept it")
+        warnings.warn(shown(precision, lost), stacklevel=2)
     for part in parts:
         part.finish(spec)
     many = len(parts) > 1
@@ -125,6 +129,7 @@ class _Part:
         notes: what the user should know.
         leftover: operations of an integer file that compute in float.
         lost: tensors of an integer file that do not hold what they hold in float.
+        refused: whether they are a reason to refuse the file.
     """
 
     key: str
@@ -134,6 +139,7 @@ class _Part:
     notes: list[str] = field(default_factory=list)
     leftover: list[str] = field(default_factory=list)
     lost: list[Collapse] = field(default_factory=list)
+    refused: bool = False
 
     @property
     def names(self) -> tuple[list[str], list[str]]:
@@ -170,15 +176,19 @@ def _quantize(parts: Sequence[_Part], data: Sequence[Any], spec: ExportSpec) -> 
     ]
     states.join(measured)
     for part, original, ready, given in zip(parts, originals, measured, data, strict=True):
+        learned = ready.learned
         part.draft, made, part.notes = quantize(ready, spec)
         part.rows += made
         part.leftover = float_operations(part.draft)
         found = collapses(original, part.draft, ready.samples)
         if given is None:  # generated samples may be unlike any real one, and larger: they are no reason to refuse
-            shown = [one for one in found if one.kind != "saturated"]
-            part.notes += [f"on generated samples, {one}; pass calibration= with real ones" for one in shown]
+            part.notes += [
+                f"on generated samples, {one}; pass calibration= with real ones"
+                for one in found
+                if one.kind != "saturated"
+            ]
         else:
-            part.lost = found
+            part.lost, part.refused = found, bool(found) and not by_training(found, learned)
     states.check([(part.draft, *part.names) for part in parts])
 
 

@@ -40,7 +40,8 @@ def respell(draft: Draft, samples: Samples | None, bits: int = 8) -> None:
     recognize(draft)
     if bits == 16:
         expand(draft)
-    free_means(draft)
+    if samples:  # a range of its own must be measured
+        free_means(draft)
     center(draft)
     sum_squares(draft)
     forms = FORMS if bits == 8 else {**FORMS, **FORMS_OF_16_BITS}

@@ -59,6 +59,13 @@ class Measured:
     notes: list[str]
     pins: set[int] = field(default_factory=set)
 
+    @property
+    def learned(self) -> set[tuple[str, str]]:
+        """Layer and operation of tensors whose range was learned."""
+        makers = self.draft.makers()
+        made = [(index, makers[index]) for index in (*self.taught, *self.known) if index in makers]
+        return {(layer_of(self.draft.name(index)), self.draft.kind(op)) for index, op in made}
+
 
 def measure(draft: Draft, source: Source, samples: Samples | None, spec: ExportSpec) -> Measured:
     """Respells what has no integer form, and measures the ranges that were not learned.

@@ -223,8 +223,8 @@ def test_a_wrong_learned_range_of_a_residual_branch_is_told(residual, factor, wo
     wrong = quantizer_behind(quantized, "branch")
     low, high = wrong.limits()
     wrong.set_range(factor * low, factor * high)
-    with pytest.raises(ExportError, match=rf"in 'branch' h.*{words}.*allow_collapse=True"):
-        export(quantized, "int8", calibration=x)
+    with pytest.warns(UserWarning, match=rf"in 'branch' h.*{words}"):  # what training learned is its user's decision
+        assert "'branch'" in export(quantized, "int8", calibration=x).report.collapsed[0]
     exported = export(quantized, "int8", calibration=x, allow_collapse=True)
     assert "branch" in compare(quantized, exported, x).collapsed
 
@@ -268,7 +268,15 @@ def test_the_cost_is_bounded(residual, monkeypatch):
     assert counted == [4, 4]  # 16 rows in batches of 4, on the float file and on the integer one
 
 
-def test_the_refusal_names_the_first_findings():
+def test_lost_attention_is_no_matter_of_training():
+    flat = collapse.Collapse("dense", "ADD", "flat", "", "")
+    inner, last = (collapse.Collapse("heads", "SOFTMAX", "softmax", "", "", end) for end in (False, True))
+    assert collapse.by_training([flat], {("dense", "ADD")}) and collapse.by_training([flat, last], {("dense", "ADD")})
+    assert not collapse.by_training([flat, inner], {("dense", "ADD")})
+    assert not collapse.by_training([flat], {("dense", "RSQRT")})
+
+
+def test_the_first_findings_are_shown():
     one = collapse.Collapse("dense", "ADD", "flat", "holds 2 different values", "calibrate")
-    text = collapse.refusal("int8", [one] * 7)
+    text = collapse.shown("int8", [one] * 7)
     assert text.count("ADD in 'dense' holds 2 different values: calibrate") == 5 and "and 2 more" in text

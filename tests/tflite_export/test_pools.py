@@ -36,3 +36,10 @@ def test_a_maximum_that_is_averaged_and_convolved_stays_in_integers():
     assert exported.report.float_operations == ()
     steps = np.abs(tflite_export.Runner(exported)(x) - model(x).numpy()) / np.ptp(model(x)) * 255
     assert steps.max() < 8
+
+
+def test_a_mean_on_the_grid_of_what_it_reads_needs_no_samples():
+    inputs = tf.keras.Input((1, 1, 4))
+    model = tf.keras.Sequential([inputs, tf.keras.layers.GlobalAveragePooling2D(), tf.keras.layers.Dense(2)])
+    ready = tfc.calibrate(tfc.quantize_model(model), np.linspace(-1, 1, 32).reshape(8, 1, 1, 4))
+    assert tflite_export.export(ready, "int8").report.float_operations == ()
