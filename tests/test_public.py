@@ -13,7 +13,10 @@ WITHOUT_TENSORFLOW = "import sys; sys.modules.update(dict.fromkeys(('tensorflow'
 TFCOMPRESS = {
     "CompressionError", "calibrate", "finalize", "quantize", "quantize_model", "summary", "trace",
 }  # fmt: skip
-TFLITE_EXPORT = {"ExportError", "Exported", "Runner", "compare", "describe", "export"}
+TFLITE_EXPORT = {
+    "ExportError", "Exported", "Result", "Runner", "audit", "benchmark", "compare", "describe", "export", "firmware",
+    "read_metadata", "report", "table", "write_metadata",
+}  # fmt: skip
 
 
 def python(code: str) -> "subprocess.CompletedProcess[str]":

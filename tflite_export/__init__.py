@@ -7,23 +7,53 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tflite_export.auditing.verdict import audit
+    from tflite_export.bench.harness import benchmark
+    from tflite_export.bench.page import report
+    from tflite_export.bench.result import Result
+    from tflite_export.bench.tables import table
     from tflite_export.description import describe
     from tflite_export.errors import ExportError
     from tflite_export.exported import Exported
     from tflite_export.exporter import export
+    from tflite_export.metadata import read_metadata, write_metadata
+    from tflite_export.microcontroller import firmware
     from tflite_export.parity import compare
     from tflite_export.runner import Runner
 
 _HOME = {
     "Exported": "tflite_export.exported",
     "ExportError": "tflite_export.errors",
+    "Result": "tflite_export.bench.result",
     "Runner": "tflite_export.runner",
+    "audit": "tflite_export.auditing.verdict",
+    "benchmark": "tflite_export.bench.harness",
     "compare": "tflite_export.parity",
     "describe": "tflite_export.description",
     "export": "tflite_export.exporter",
+    "firmware": "tflite_export.microcontroller",
+    "read_metadata": "tflite_export.metadata",
+    "report": "tflite_export.bench.page",
+    "table": "tflite_export.bench.tables",
+    "write_metadata": "tflite_export.metadata",
 }
 
-__all__ = ["ExportError", "Exported", "Runner", "compare", "describe", "export"]
+__all__ = [
+    "ExportError",
+    "Exported",
+    "Result",
+    "Runner",
+    "audit",
+    "benchmark",
+    "compare",
+    "describe",
+    "export",
+    "firmware",
+    "read_metadata",
+    "report",
+    "table",
+    "write_metadata",
+]
 
 
 def __getattr__(name: str) -> Any:

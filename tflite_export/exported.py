@@ -48,7 +48,7 @@ class Report:
     seconds: float
 
     def __str__(self) -> str:
-        from tflite_export.table import render, table
+        from tflite_export.rendering import render, table
 
         head = [("inputs", text) for text in self.inputs] + [("outputs", text) for text in self.outputs]
         head += [("float operation", text) for text in self.float_operations]

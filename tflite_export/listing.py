@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from tflite_export.table import amount, render, table
+from tflite_export.rendering import amount, render, table
 
 if TYPE_CHECKING:
     from tflite_export.description import Description, TensorRow

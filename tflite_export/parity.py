@@ -13,8 +13,8 @@ from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import File, content_of, read
 from tflite_export.graph import Subgraph, Tensor
 from tflite_export.port import Port
+from tflite_export.rendering import render, table
 from tflite_export.runner import Runner
-from tflite_export.table import render, table
 
 if TYPE_CHECKING:
     from tflite_export.collapse import Collapse
