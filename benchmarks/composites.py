@@ -6,10 +6,8 @@ on the same calibration data): `python benchmarks/composites.py [--flavor ...] [
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,28 +15,10 @@ from typing import Any
 from flavors import add_flavor, chosen, environment
 from rich.console import Console
 from rich.table import Table
+from rows import row
 
 STAGES = ("quantize", "train", "save", "int8", "run")
 CORRELATION, FOLLOWS = 0.995, 0.95
-
-
-def row(name: str, flavor: str, options: argparse.Namespace, plain: bool) -> dict[str, Any]:
-    command = [sys.executable, str(Path(__file__).with_name("composites_row.py")), name, "--steps"]
-    command += [*map(str, options.steps), *(["--plain"] if plain else [])]
-    empty = {"name": name, "stages": {}, "seconds": {}}
-    start = time.perf_counter()
-    try:
-        own = environment(flavor, TF_NUM_INTRAOP_THREADS="1")  # one core each: rows run side by side
-        child = subprocess.run(command, env=own, capture_output=True, text=True, timeout=options.timeout, check=False)
-    except subprocess.TimeoutExpired:
-        return {**empty, "reason": f"not done after {options.timeout:.0f} s", "total": options.timeout}
-    total = round(time.perf_counter() - start, 1)
-    lines = child.stdout.strip().splitlines()
-    if child.returncode == 0 and lines:
-        return {**json.loads(lines[-1]), "total": total}
-    died = signal.Signals(-child.returncode).name if child.returncode < 0 else f"status {child.returncode}"
-    said = (child.stderr.strip().splitlines() or [""])[-1][:200]
-    return {**empty, "reason": f"process died: {died}: {said}", "total": total}
 
 
 def failures(result: dict[str, Any], plain: bool = False) -> list[str]:
@@ -135,8 +115,9 @@ def main() -> None:
         for flavor in chosen(options.flavor):
             pairs = []
             for name in names:
-                plain = None if options.no_plain else pool.submit(row, name, flavor, options, True)
-                pairs.append((pool.submit(row, name, flavor, options, False), plain))
+                asked = (row, "composites_row.py", name, flavor, options.timeout, "--steps", *map(str, options.steps))
+                plain = None if options.no_plain else pool.submit(*asked, "--plain")
+                pairs.append((pool.submit(*asked), plain))
             results = everything[flavor] = []
             for mine, theirs in pairs:
                 results.append((mine.result(), theirs.result() if theirs else None))

@@ -5,10 +5,8 @@ Each row runs in a process of its own, so that a crash is a row: `python benchma
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,28 +15,11 @@ from typing import Any
 from flavors import add_flavor, chosen, environment
 from rich.console import Console
 from rich.table import Table
+from rows import row
 
 FAMILIES_AND_TOPOLOGIES = 28
+SCRIPT = "coverage_row.py"
 STAGES = ("quantize", "step", "finalize", "int8", "run")
-
-
-def row(name: str, flavor: str, timeout: float, tfmot: bool = False) -> dict[str, Any]:
-    command = [sys.executable, str(Path(__file__).with_name("coverage_row.py")), name, *(["--tfmot"] if tfmot else [])]
-    empty = {"name": name, "stages": {}, "seconds": {}}
-    start = time.perf_counter()
-    try:
-        # One core each: rows run side by side.
-        own = environment(flavor, TF_NUM_INTRAOP_THREADS="1")
-        child = subprocess.run(command, env=own, capture_output=True, text=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
-        return {**empty, "reason": f"not done after {timeout:.0f} s", "total": timeout}
-    total = round(time.perf_counter() - start, 1)
-    lines = child.stdout.strip().splitlines()
-    if child.returncode == 0 and lines:
-        return {**json.loads(lines[-1]), "total": total}
-    died = signal.Signals(-child.returncode).name if child.returncode < 0 else f"status {child.returncode}"
-    said = (child.stderr.strip().splitlines() or [""])[-1][:200]
-    return {**empty, "reason": f"process died: {died}: {said}", "total": total}
 
 
 def passed(result: dict[str, Any]) -> bool:
@@ -115,8 +96,8 @@ def main() -> None:
     with ThreadPoolExecutor(options.jobs) as pool:
         for flavor in chosen(options.flavor):
             peers = names if flavor == "tf_keras" and not options.no_tfmot else []
-            ours = [pool.submit(row, name, flavor, options.timeout) for name in names]
-            theirs = {name: pool.submit(row, name, flavor, options.timeout, True) for name in peers}
+            ours = [pool.submit(row, SCRIPT, name, flavor, options.timeout) for name in names]
+            theirs = {name: pool.submit(row, SCRIPT, name, flavor, options.timeout, "--tfmot") for name in peers}
             results = []
             for future in ours:
                 results.append(future.result())

@@ -28,7 +28,8 @@ _HIDDEN = LARGE / 2
 _SMALL = -30.0
 _SOFT = frozenset({"SOFTMAX", "LOG_SOFTMAX", "EXP"})
 _HARD = frozenset({"MAX_POOL_2D", "REDUCE_MAX", "ARG_MAX", "TOPK_V2"})
-_PASSING = frozenset(
+# Move values, or compute element by element: a mask's constant stays recognizable behind them.
+PASSING = frozenset(
     "ADD SUB MUL DIV NEG SELECT SELECT_V2 PAD PADV2 RESHAPE TRANSPOSE EXPAND_DIMS SQUEEZE TILE GATHER BROADCAST_TO "
     "CONCATENATION PACK STRIDED_SLICE SLICE MINIMUM MAXIMUM QUANTIZE DEQUANTIZE".split()
 )
@@ -164,7 +165,7 @@ def _reached(draft: Draft, constants: dict[int, np.ndarray]) -> dict[int, dict[i
             seen.add(index)
             if index in constants:
                 reach[index][op.inputs[0]] = kind
-            elif index in makers and draft.kind(makers[index]) in _PASSING:
+            elif index in makers and draft.kind(makers[index]) in PASSING:
                 todo += [i for i in makers[index].inputs if i >= 0]
     return dict(reach)
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export.along_axis import reduced_axes
 from tflite_export.draft import Draft
-from tflite_export.patterns import sweep
+from tflite_export.patterns import maker, sweep
 
 # So many squares of 8-bit differences fit a 32-bit sum.
 _LONGEST = 16384
@@ -124,10 +125,10 @@ def _negated(draft: Draft, op: Any) -> list[Offset]:
 
 def _is_mean(draft: Draft, index: int) -> bool:
     """Whether a tensor is a mean, or a sum times a constant."""
-    maker = draft.makers().get(index)
-    while maker is not None and draft.kind(maker) in ("MUL", "RESHAPE"):
-        maker = draft.makers().get(maker.inputs[0])
-    return maker is not None and draft.kind(maker) in ("MEAN", "SUM")
+    made = draft.makers().get(index)
+    while made is not None and draft.kind(made) in ("MUL", "RESHAPE"):
+        made = draft.makers().get(made.inputs[0])
+    return made is not None and draft.kind(made) in ("MEAN", "SUM")
 
 
 def _fits(draft: Draft, x: int, mean: int) -> bool:
@@ -137,9 +138,9 @@ def _fits(draft: Draft, x: int, mean: int) -> bool:
 
 def _parts(draft: Draft, factor: int) -> list[int]:
     """A factor that is a root times a weight as these two, in this order."""
-    maker = draft.makers().get(factor)
-    if maker is not None and draft.kind(maker) == "MUL":
-        for root, weight in _factors(draft, maker):
+    made = draft.makers().get(factor)
+    if made is not None and draft.kind(made) == "MUL":
+        for root, weight in _factors(draft, made):
             if draft.is_constant(weight):
                 return [root, weight]
     return [factor]
@@ -164,27 +165,19 @@ def sum_squares(draft: Draft) -> None:
         draft: a float file, changed in place; it computes the same.
     """
     for op in list(draft.operators):
-        if draft.kind(op) not in ("MEAN", "SUM") or not draft.is_constant(op.inputs[1]):
-            continue
-        root = _root(draft, op.inputs[0])
-        rank = 0 if root is None else len(draft.tensors[root].shape)
-        if root is None or not rank:
-            continue
-        axes = sorted({int(axis) % rank for axis in np.ravel(draft.value(op.inputs[1]))})
-        if draft.tensors[root].shape == draft.tensors[op.inputs[0]].shape and axes:
+        axes = reduced_axes(draft, op) if draft.kind(op) in ("MEAN", "SUM") else []
+        root = _root(draft, op.inputs[0]) if axes else None
+        if root is not None and draft.tensors[root].shape == draft.tensors[op.inputs[0]].shape:
             _dot(draft, op, root, axes)
     sweep(draft)
 
 
 def _root(draft: Draft, index: int) -> int | None:
     """d of d d, also where a learned range stands behind it."""
-    makers = draft.makers()
-    maker = makers.get(index)
-    while maker is not None and draft.kind(maker) in ("QUANTIZE", "DEQUANTIZE"):
-        maker = makers.get(maker.inputs[0])
-    if maker is None or not draft.is_float(maker.outputs[0]):
+    made = maker(draft, index, draft.makers(), "SQUARE", "MUL", "SQUARED_DIFFERENCE")
+    if made is None or not draft.is_float(made.outputs[0]):
         return None
-    kind, inputs = draft.kind(maker), maker.inputs
+    kind, inputs = draft.kind(made), made.inputs
     if kind == "SQUARE" or (kind == "MUL" and inputs[0] == inputs[1]):
         return inputs[0]
     return difference(draft, *inputs) if kind == "SQUARED_DIFFERENCE" else None

@@ -8,13 +8,7 @@ import numpy as np
 from tflite_export.draft import Draft, layer_of
 from tflite_export.graph import Quantization
 from tflite_export.learned import FIXED, heal, without_pairs
-from tflite_export.masks import LARGE
-
-# Move values, or compute element by element: a mask's constant stays recognizable behind them.
-_CARRIES = frozenset(
-    "ADD SUB MUL DIV NEG SELECT SELECT_V2 PAD PADV2 RESHAPE TRANSPOSE EXPAND_DIMS SQUEEZE TILE GATHER BROADCAST_TO "
-    "CONCATENATION PACK STRIDED_SLICE SLICE MINIMUM MAXIMUM QUANTIZE DEQUANTIZE".split()
-)
+from tflite_export.masks import LARGE, PASSING
 
 
 @dataclass(frozen=True)
@@ -126,7 +120,7 @@ def _masked(draft: Draft) -> set[int]:
         if draft.is_float(i) and draft.is_constant(i) and np.any(np.abs(draft.value(i)) >= LARGE)
     }
     for op in draft.operators:
-        if draft.kind(op) in _CARRIES and found.intersection(op.inputs):
+        if draft.kind(op) in PASSING and found.intersection(op.inputs):
             found.update(op.outputs)
     return found
 
@@ -135,6 +129,6 @@ def _scores(draft: Draft) -> set[int]:
     """What softmaxes and exponentials read, and what that is made of by moving, shifting and choosing."""
     found: set[int] = set()
     for op in reversed(draft.operators):
-        if draft.kind(op) in ("SOFTMAX", "EXP") or (draft.kind(op) in _CARRIES and found.intersection(op.outputs)):
+        if draft.kind(op) in ("SOFTMAX", "EXP") or (draft.kind(op) in PASSING and found.intersection(op.outputs)):
             found.update(i for i in op.inputs if draft.is_float(i) and not draft.is_constant(i))
     return found
