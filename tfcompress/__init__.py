@@ -8,24 +8,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfcompress import quantize
+    from tfcompress import prune, quantize
     from tfcompress.core.errors import CompressionError
     from tfcompress.core.summary import summary
     from tfcompress.core.trace import trace
     from tfcompress.core.transformed import finalize
+    from tfcompress.prune import prune_channels, prune_layers
     from tfcompress.quantize import calibrate, quantize_model
 
 _HOME = {
     "CompressionError": "tfcompress.core.errors",
     "calibrate": "tfcompress.quantize",
     "finalize": "tfcompress.core.transformed",
+    "prune_channels": "tfcompress.prune",
+    "prune_layers": "tfcompress.prune",
     "quantize_model": "tfcompress.quantize",
     "summary": "tfcompress.core.summary",
     "trace": "tfcompress.core.trace",
 }
-_ROOMS = ("quantize",)
+_ROOMS = ("prune", "quantize")
 
-__all__ = ["CompressionError", "calibrate", "finalize", "quantize", "quantize_model", "summary", "trace"]
+__all__ = [
+    "CompressionError",
+    "calibrate",
+    "finalize",
+    "prune",
+    "prune_channels",
+    "prune_layers",
+    "quantize",
+    "quantize_model",
+    "summary",
+    "trace",
+]
 
 
 def __getattr__(name: str) -> Any:
