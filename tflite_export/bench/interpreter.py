@@ -87,22 +87,22 @@ class InterpreterEngine:
             found = found[:1]  # some shapes depend on the values, which a joined array cannot hold
         return {"times": len(found)}, {name: np.stack([one[name] for one in found]) for name in found[0]}
 
-    def time(self, arrays: Mapping[str, np.ndarray], *, runs: int, seconds: float | None = None) -> Any:
+    def time(self, arrays: Mapping[str, np.ndarray], *, runs: int, warm: float = 0.0) -> Any:
         """Times inferences, each of the next inputs; feeding them is not timed.
 
         Args:
             arrays: none.
             runs: inferences.
-            seconds: when given, more are run until this much time is over.
+            warm: seconds of inferences before, one at least, which do not count; 0 for none.
 
         Returns:
             {}, {"times": milliseconds}.
         """
-        end = time.monotonic() + (seconds or 0.0)
-        times = timed(self._invoke, runs, self._feed)
-        while time.monotonic() < end:
-            times = np.append(times, timed(self._invoke, runs, self._feed))
-        return {}, {"times": times}
+        begin, spent = time.monotonic(), -1.0
+        while spent < warm and warm:
+            timed(self._invoke, 1, self._feed)
+            spent = time.monotonic() - begin
+        return {}, {"times": timed(self._invoke, runs, self._feed)}
 
     def memory(self, arrays: Mapping[str, np.ndarray]) -> Any:
         """{"peak": bytes, or None}."""

@@ -67,6 +67,7 @@ class Process:
             environment: variables in addition to the caller's.
         """
         self._timeout = timeout
+        self.saved_log = ""  # what `log` said at the end, for later
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
         here = str(Path(__file__).resolve().parent.parent.parent)
@@ -140,6 +141,7 @@ class Process:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+        self.saved_log = self.log()
         self._folder.cleanup()
 
 
