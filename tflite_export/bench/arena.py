@@ -34,7 +34,7 @@ class Arena:
     """Memory that the interpreter takes from its one array, in bytes.
 
     Attributes:
-        total: the array's least size: head + tail.
+        total: the array's least size: head + tail, or more where planning the memory takes more than using it does.
         head: values that operations hand to each other, planned to overlap in time.
         tail: what stays for the whole life of the interpreter: structures of tensors and operators, recurrent state.
     """
@@ -78,13 +78,34 @@ def measure_arena(file: File, *, timeout: float = _TIMEOUT) -> Arena:
     model = read(content, name=name_of(file))
     if not is_measurable():
         raise ExportError(f"Measuring an arena needs the tflite-micro interpreter: {INSTALL}")
-    code, said = _ask(content, _roomy(model, len(content)), timeout)
+    roomy = _roomy(model, len(content))
+    code, said = _ask(content, roomy, timeout)
     if code:
         raise ExportError(_refusal(model, code, said))
     sizes = {part: int(size) for part, size in _SIZES.findall(said)}
     if sizes.keys() != {"total", "head", "tail"}:
         raise ExportError(f"tflite-micro printed no arena sizes. It said: {_last_words(said)}")
-    return Arena(**sizes)
+    return Arena(_least(content, sizes["total"], roomy, timeout), sizes["head"], sizes["tail"])
+
+
+def _least(content: bytes, recorded: int, roomy: int, timeout: float) -> int:
+    """The smallest arena with which the file runs, to 16 bytes.
+
+    While it plans where values lie the interpreter takes memory that is free again afterwards and is not in its record:
+    a file of small values can need more for the plan than for the values.
+    """
+    if _ask(content, recorded, timeout)[0] == 0:
+        return recorded
+    fails, runs = recorded, min(recorded + 1024, roomy)
+    while runs < roomy and _ask(content, runs, timeout)[0]:
+        fails, runs = runs, min(2 * runs, roomy)
+    while runs - fails > 16:
+        middle = (fails + runs) // 2
+        if _ask(content, middle, timeout)[0]:
+            fails = middle
+        else:
+            runs = middle
+    return -(-runs // 16) * 16
 
 
 def _roomy(model: Model, size: int) -> int:
