@@ -84,7 +84,7 @@ def noise(spread: float | None, load: Mapping[str, float] | None = None) -> list
     """
     found = []
     if load is not None and load["load"] > load["cores"]:
-        found.append(f"the machine was busy: load {load['load']:.1f} on {load['cores']:.0f} cores")
+        found.append(f"the machine was busy: load {load['load']:.0f} on {load['cores']:.0f} cores")
     if spread is not None and spread > 0.25:
         found.append(f"the times scatter: the middle half of them spans {100 * spread:.0f} % of the median")
     return found

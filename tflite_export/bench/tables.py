@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from tflite_export import rendering
@@ -12,25 +13,27 @@ from tflite_export.bench.result import Result
 from tflite_export.bench.stats import spoken
 
 # Heading -> cell. Columns that are empty in every row are left out.
-_COLUMNS: dict[str, Callable[[Result], str]] = {
-    "file": lambda r: r.name,
-    "target": lambda r: r.target,
-    "bytes": lambda r: f"{r.size:,}",
-    "ran on": lambda r: r.delegate,
-    "threads": lambda r: str(r.threads) if r.threads is not None and r.status == "ok" else "",
+_Columns = dict[str, Callable[[Result], str]]
+_WHO: _Columns = {"file": lambda r: r.name, "target": lambda r: r.target}
+_TIMES: _Columns = {
     "init": lambda r: spoken(r.init),
     "first": lambda r: spoken(r.first),
     "median": lambda r: spoken(r.median),
     "p90": lambda r: spoken(r.p90),
+    "p99": lambda r: spoken(r.p99),
     "min": lambda r: spoken(r.min),
     "spread": lambda r: "" if r.spread is None else f"{100 * r.spread:.0f} %",
     "ratio": lambda r: "" if r.ratio is None else f"{r.ratio:.3f}",
+    "accuracy": lambda r: "" if r.accuracy is None else f"{100 * r.accuracy:.2f} %",
+}
+_SURROUNDINGS: _Columns = {
+    "bytes": lambda r: f"{r.size:,}",
+    "ran on": lambda r: r.delegate,
+    "threads": lambda r: str(r.threads) if r.threads is not None else "",
     "memory": lambda r: _bytes(r.peak_memory),
     "arena": lambda r: _bytes(r.arena.get("total")),
     "equal": lambda r: "" if r.agreement is None else f"{100 * r.agreement.equal:.4g} %",
     "differs by": lambda r: _difference(r),
-    "accuracy": lambda r: "" if r.accuracy is None else f"{100 * r.accuracy:.2f} %",
-    "status": lambda r: "" if r.status == "ok" else r.status,
 }
 _LEFT = ("file", "target", "ran on", "status")
 _OPERATIONS = 20
@@ -43,8 +46,16 @@ class Table:
     results: tuple[Result, ...]
 
     def __str__(self) -> str:
-        parts: list[Any] = [self._figures()]
-        parts += [part for result in self.results if (part := _counts(result)) is not None]
+        ran = tuple(result for result in self.results if result.status == "ok")
+        status: _Columns = {"status": lambda r: r.status} if len(ran) < len(self.results) else {}
+        parts: list[Any] = [_side_by_side(self._title(), _WHO | _TIMES | status, self.results)]
+        if ran:
+            parts += [_side_by_side("What ran", _WHO | _SURROUNDINGS, ran)]
+        counted = tuple(result for result in ran if result.counts)
+        if counted:
+            names = dict.fromkeys(name for result in counted for name in result.counts)
+            columns = {name: partial(_count, name) for name in names}
+            parts += [_side_by_side("Counts", _WHO | columns, counted)]
         parts += [part for result in self.results if (part := _operations(result)) is not None]
         parts += self._notes()
         return rendering.render(*(line for part in parts for line in (part, "")))
@@ -53,15 +64,8 @@ class Table:
         """Comma-separated values: a heading and one line a result; what holds several values is JSON."""
         return csv_text(self.results)
 
-    def _figures(self) -> Any:
-        cells = [[cell(result) for cell in _COLUMNS.values()] for result in self.results]
-        kept = [at for at, _ in enumerate(_COLUMNS) if any(row[at] for row in cells)]
-        heads = [list(_COLUMNS)[at] for at in kept]
-        rows = [[row[at] for at in kept] for row in cells]
-        return rendering.table(self._title(), heads, rows, right=[head for head in heads if head not in _LEFT])
-
     def _title(self) -> str:
-        ran = sorted({f"{r.runtime} {r.version} on {r.device}".strip() for r in self.results if r.runtime})
+        ran = sorted({f"{r.runtime} {r.version} on {r.device}" for r in self.results if r.runtime and r.version})
         return "\n".join(ran) or "Results"
 
     def _notes(self) -> list[str]:
@@ -89,8 +93,12 @@ def table(results: Result | Iterable[Result]) -> Table:
 
     >>> print(table([Result("a.tflite", "0" * 64, 10, "host", median=2.0)]))
     Results
-    file      target  bytes   median
-    a.tflite  host       10  2.00 ms
+    file      target   median
+    a.tflite  host    2.00 ms
+    <BLANKLINE>
+    What ran
+    file      target  bytes
+    a.tflite  host       10
     """
     return Table((results,) if isinstance(results, Result) else tuple(results))
 
@@ -126,11 +134,15 @@ def _difference(result: Result) -> str:
     return f"{agreement.largest:.3g}" + (" steps" if agreement.unit == "steps" else "")
 
 
-def _counts(result: Result) -> Any:
-    if not result.counts or result.status != "ok":
-        return None
-    text = ", ".join(f"{name} {number:,.6g}" for name, number in result.counts.items())
-    return f"{result.name} on {result.target}: {text}"
+def _side_by_side(title: str, columns: _Columns, results: Sequence[Result]) -> Any:
+    cells = {head: [cell(result) for result in results] for head, cell in columns.items()}
+    kept = [head for head, column in cells.items() if any(column)]
+    rows = list(zip(*(cells[head] for head in kept), strict=True))
+    return rendering.table(title, kept, rows, right=[head for head in kept if head not in _LEFT])
+
+
+def _count(name: str, result: Result) -> str:
+    return f"{result.counts[name]:,.6g}" if name in result.counts else ""
 
 
 def _operations(result: Result) -> Any:
