@@ -50,7 +50,7 @@ import re
 import shlex
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -111,35 +111,32 @@ def run(job: Job, phone: Adb, about: Phone, before: State) -> list[Result]:
     folder = f"/sdcard/Android/data/{package}/files/{name}"
     timeout = positive(job.options, "timeout", 300.0)
     given = {file.name: feeds(file.content, job.samples, times=1).head(1) for file in job.files}
+    done: dict[str, Result] = {}
+    told: dict[str, Any] = {}
     try:
         _send(job, phone, folder, given, {"run": name, "accelerator": accelerator}, timeout)
-        told = _watch(job, phone, package, folder, timeout)
-        outputs = _outputs(phone, folder, told, timeout)
+        for told in _watch(job, phone, package, folder, timeout):
+            runtime = f"{told.get('runtime') or 'TFLite'} in the demo app"
+            common |= {"runtime": runtime, "version": str(told.get("version", ""))}
+            for file in job.files:
+                if file.name in told["entries"] and file.name not in done:
+                    entry, notes = told["entries"][file.name], remarks(before, state_of(phone))
+                    result = read_entry(file, entry, common, notes)
+                    if result.status == "ok":
+                        raw = _outputs(phone, folder, entry, timeout)
+                        result = _compared(file, given[file.name], raw, result) if raw else result
+                    done[file.name] = result
+                    job.finished(result)
     except AdbError as error:
-        if error.gone:
-            return [unavailable(f, "android", [Missing("the phone", str(error))], **common) for f in job.files]
-        return [failed(file, "android", error, **common) for file in job.files]
+        gone = [Missing("the phone", str(error))] if error.gone else []
+        for file in job.files:
+            if file.name not in done:
+                row = unavailable(file, "android", gone, **common) if gone else failed(file, "android", error, **common)
+                done[file.name] = row
     finally:
         _clean(phone, package, folder)
-    notes = remarks(before, state_of(phone))
-    common |= {"runtime": f"{told.get('runtime') or 'TFLite'} in the demo app", "version": str(told.get("version", ""))}
-    results = []
-    for file in job.files:
-        entry = told["entries"].get(file.name)
-        if entry is None:
-            results.append(failed(file, "android", told["error"] or "the app told nothing of this file", **common))
-            continue
-        result = read_entry(file, entry, common, notes)
-        if result.status == "ok" and outputs.get(file.name):
-            arrays = outputs_of(file.content, outputs[file.name])
-            if arrays is None:
-                result = failed(
-                    file, "android", "the outputs that the app wrote do not fit the file's shapes", **common
-                )
-            else:
-                result = judged(result, checked(file.content, given[file.name], arrays))
-        results.append(result)
-    return results
+    reason = told.get("error") or "the app told nothing of this file"
+    return [done.get(file.name) or failed(file, "android", reason, **common) for file in job.files]
 
 
 def read_entry(file: Named, entry: Mapping[str, Any], common: Mapping[str, Any], notes: list[str]) -> Result:
@@ -214,11 +211,12 @@ def _send(
     phone.push(json.dumps(manifest).encode(), f"{folder}/manifest.json", timeout=timeout)
 
 
-def _watch(job: Job, phone: Adb, package: str, folder: str, timeout: float) -> dict[str, Any]:
+def _watch(job: Job, phone: Adb, package: str, folder: str, timeout: float) -> Iterator[dict[str, Any]]:
     """Starts the app and waits until it has finished, died, or told nothing new for `timeout` seconds.
 
-    Returns:
-        The last results.json, with `entries` by name and in `error` what went wrong.
+    Yields:
+        results.json each time that it tells of a further model, with `entries` by name; at last with what went wrong
+        in `error`.
     """
     target = shlex.quote(f"{package}/{ACTIVITY}")
     started = phone.shell(f"am start -S -n {target} --es manifest {folder}/manifest.json", timeout=60)
@@ -238,6 +236,7 @@ def _watch(job: Job, phone: Adb, package: str, folder: str, timeout: float) -> d
         if len(told["entries"]) > known:
             last = time.monotonic()
             job.progress(f"{len(told['entries'])} of {len(job.files)} files measured by the app")
+            yield told
         absent = 0 if alive.strip() else absent + 1
         if told["finished"] or told["error"]:
             break
@@ -245,7 +244,7 @@ def _watch(job: Job, phone: Adb, package: str, folder: str, timeout: float) -> d
             told["error"] = f"the app died: {_last_words(phone, package)}"
         elif time.monotonic() - last > timeout:
             told["error"] = f"the app did not finish this file within {timeout:g} s and was stopped"
-    return told
+    yield told
 
 
 def _read(text: str, run: str) -> dict[str, Any] | None:
@@ -263,16 +262,22 @@ def _read(text: str, run: str) -> dict[str, Any] | None:
     return {**told, "entries": entries, "finished": told.get("finished") is True, "error": str(told.get("error") or "")}
 
 
-def _outputs(phone: Adb, folder: str, told: Mapping[str, Any], timeout: float) -> dict[str, dict[str, bytes]]:
-    """File's name -> output's name -> bytes, as the app wrote them."""
-    found: dict[str, dict[str, bytes]] = {}
-    for name, entry in told["entries"].items():
-        rows = entry.get("outputs") if isinstance(entry.get("outputs"), list) else []
-        for row in rows:
-            if isinstance(row, dict) and re.fullmatch(r"[\w.]+", str(row.get("file"))):
-                content = phone.pull(f"{folder}/{row['file']}", timeout=timeout)
-                found.setdefault(name, {})[str(row.get("name"))] = content
-    return found
+def _outputs(phone: Adb, folder: str, entry: Mapping[str, Any], timeout: float) -> dict[str, bytes]:
+    """Output's name -> bytes, as the app wrote them."""
+    rows = entry.get("outputs") or ()
+    return {
+        str(row.get("name")): phone.pull(f"{folder}/{row['file']}", timeout=timeout)
+        for row in rows
+        if isinstance(row, dict) and re.fullmatch(r"[\w.]+", str(row.get("file")))
+    }
+
+
+def _compared(file: Named, given: Feeds, raw: Mapping[str, bytes], result: Result) -> Result:
+    arrays = outputs_of(file.content, raw)
+    if arrays is None:
+        reason = "the outputs that the app wrote do not fit the file's shapes"
+        return replace(result, status="failed", reason=reason)
+    return judged(result, checked(file.content, given, arrays))
 
 
 def _clean(phone: Adb, package: str, folder: str) -> None:

@@ -104,7 +104,7 @@ class FakePhone:
 
     @property
     def serial(self) -> str:
-        return "127.0.0.1:%d" % self._listener.getsockname()[1]
+        return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> "FakePhone":
         self._listener = socket.create_server(("127.0.0.1", 0))
