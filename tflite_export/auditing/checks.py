@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tflite_export.auditing.use import Use
-from tflite_export.graph import FLOATS, PACKED
+from tflite_export.graph import FLOATS, PACKED, Tensor
+
+_LONGEST = 40
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def moving_types(*allowed: str) -> Check:
     def check(use: Use) -> Obstacle | None:
         for tensor in use.moving():
             if tensor.type not in allowed:
-                return _other_type(f"tensor {tensor.name!r}", tensor.type, allowed)
+                return _other_type(f"its {label(tensor)}", tensor.type, allowed)
         return None
 
     return check
@@ -205,7 +207,7 @@ def quantized(use: Use) -> Obstacle | None:
     """Every 8- or 16-bit tensor has a grid."""
     for tensor in use.tensors():
         if tensor.type in ("INT8", "UINT8", "INT16") and tensor.quantization is None:
-            return Obstacle(f"tensor {tensor.name!r} is {tensor.type} without scale and zero point", _TO_INT8)
+            return Obstacle(f"its {label(tensor)} is {tensor.type} without scale and zero point", _TO_INT8)
     return None
 
 
@@ -252,6 +254,17 @@ def default_weights(use: Use) -> Obstacle | None:
 def unpacks_constant(use: Use) -> bool:
     """Whether the operator only spells out a float16 or sparse constant, which most runtimes do once when opening."""
     return use.op.kind in ("DEQUANTIZE", "DENSIFY") and use.constant(0) is not None
+
+
+def label(tensor: Tensor) -> str:
+    """A tensor as messages call it: the first of the names that the converter joined with ";", its end if it is long.
+
+    >>> from types import SimpleNamespace
+    >>> label(SimpleNamespace(name="dense/MatMul;dense/BiasAdd"))
+    "tensor 'dense/MatMul'"
+    """
+    first = tensor.name.split(";")[0]
+    return f"tensor {first if len(first) <= _LONGEST else '...' + first[3 - _LONGEST :]!r}"
 
 
 def _other_type(what: str, received: str, allowed: tuple[str, ...]) -> Obstacle:

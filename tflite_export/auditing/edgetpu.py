@@ -7,6 +7,7 @@ from tflite_export.auditing.checks import (
     constant,
     default_weights,
     keeps_batch,
+    label,
     moving_types,
     quantized,
 )
@@ -21,7 +22,7 @@ def _three_axes(use: Use) -> Obstacle | None:
     """Only the three innermost axes may be longer than 1."""
     for tensor in use.moving():
         if any(size > 1 for size in tensor.shape[:-3]):
-            return Obstacle(f"tensor {tensor.name!r} has more than 3 axes longer than 1", "use a batch of 1")
+            return Obstacle(f"its {label(tensor)} has more than 3 axes longer than 1", "use a batch of 1")
     return None
 
 

@@ -8,6 +8,7 @@ from tflite_export.auditing.checks import (
     Obstacle,
     constant,
     input_type,
+    label,
     moving_types,
     no_slice_masks,
     quantized,
@@ -26,7 +27,7 @@ def _one_scale(use: Use) -> Obstacle | None:
         return None
     for tensor in use.tensors():
         if tensor.quantization is not None and tensor.quantization.scale.size > 1:
-            return Obstacle(f"tensor {tensor.name!r} has a scale for each channel", "quantize it with one scale")
+            return Obstacle(f"its {label(tensor)} has a scale for each channel", "quantize it with one scale")
     return None
 
 
@@ -94,7 +95,8 @@ RULES = Rules(
         ("EXP LOG RSQRT", (types("INT8", "INT16"),)),
         ("EXPAND_DIMS RESHAPE SQUEEZE", ()),
         ("FULLY_CONNECTED", (_SMALL, *_WEIGHTS[1:])),
-        ("HARD_SWISH LEAKY_RELU LOGISTIC PRELU RELU RELU6 RELU_0_TO_1 RELU_N1_TO_1 TANH QUANTIZE", (_SMALL,)),
+        ("HARD_SWISH LEAKY_RELU LOGISTIC PRELU RELU RELU6 RELU_0_TO_1 RELU_N1_TO_1 TANH", (_SMALL,)),
+        ("QUANTIZE", (types("INT8", "UINT8", "INT16", "INT32"),)),
         ("MEAN", (_SMALL, constant(1, "list of axes"), _mean)),
         ("MIRROR_PAD PAD PADV2", (_SMALL, constant(1, "padding"))),
         ("REDUCE_MAX REDUCE_MIN SUM", (_SMALL, constant(1, "list of axes"))),

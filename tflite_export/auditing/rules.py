@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from tflite_export.auditing.checks import Check, Obstacle, unpacks_constant
 from tflite_export.auditing.use import Use
@@ -101,8 +100,3 @@ def table(*rows: tuple[str, tuple[Check, ...]]) -> dict[str, tuple[Check, ...]]:
 def uses(model: Model) -> Iterable[Use]:
     """Every operator of a file."""
     return (Use(graph, op) for graph in model.subgraphs for op in graph.operators)
-
-
-def plain(finding: Finding) -> dict[str, Any]:
-    """A finding as plain data."""
-    return {"text": finding.text, "way_out": finding.way_out, "stops": finding.stops, "slows": finding.slows}

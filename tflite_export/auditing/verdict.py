@@ -4,8 +4,9 @@ import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from tflite_export.auditing.asked import Answer
+from tflite_export.auditing.asked import Answer, Verdict
 from tflite_export.auditing.checks import Obstacle
 from tflite_export.auditing.rules import FALLS_BACK, REFUSED, RUNS, VERDICTS, Finding, Rules
 from tflite_export.auditing.use import Use
@@ -40,6 +41,7 @@ class Row:
         way_out: what helps; "" when nothing is known to.
         macs: multiply-accumulates of one run.
         source: "rules", or the tool that answered.
+        words: of the tool, where it gave any.
     """
 
     subgraph: int
@@ -51,6 +53,7 @@ class Row:
     way_out: str
     macs: int
     source: str
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,8 @@ def _rows(model: Model, rules: Rules, answer: Answer) -> tuple[Row, ...]:
         broken = started = False
         for op in graph.operators:
             use = Use(graph, op)
-            verdict, found, source = _judge(use, rules, answer)
+            told = answer.verdicts.get((graph.index, op.index))
+            verdict, found = _judge(use, rules, told)
             if rules.chained and verdict == RUNS and broken:
                 verdict, found = FALLS_BACK, _BEHIND
             started |= verdict == RUNS
@@ -199,7 +203,8 @@ def _rows(model: Model, rules: Rules, answer: Answer) -> tuple[Row, ...]:
                     reason=found.reason if found else "",
                     way_out=found.way_out if found else "",
                     macs=macs(graph, op),
-                    source=source,
+                    source="rules" if told is None else answer.source,
+                    words=told.reason if told is not None else "",
                 )
             )
     return tuple(rows)
@@ -210,17 +215,13 @@ _BEHIND = Obstacle(
 )
 
 
-def _judge(use: Use, rules: Rules, answer: Answer) -> tuple[str, Obstacle | None, str]:
-    """(verdict, why not better, what says so). The tool decides; the rules know the reason in the user's words."""
-    told = answer.verdicts.get((use.graph.index, use.op.index))
+def _judge(use: Use, rules: Rules, told: Verdict | None) -> tuple[str, Obstacle | None]:
+    """(verdict, why not better). The tool decides; the rules know the reason in the user's words."""
     verdict, found = rules.judge(use)
     if told is None:
-        return verdict, found, "rules"
+        return verdict, found
     if told.accelerated:
-        return RUNS, None, answer.source
+        return RUNS, None
     if verdict == RUNS:
-        found = Obstacle(told.reason or f"{rules.title} leaves it out; no rule says why")
-        verdict, found = rules.degrade(use, found)
-    elif found is not None and told.reason and told.reason not in found.reason:
-        found = Obstacle(f"{found.reason} [{told.reason}]", found.way_out)
-    return (REFUSED if told.refused else verdict), found, answer.source
+        verdict, found = rules.degrade(use, Obstacle(told.reason or f"{rules.title} leaves it out; no rule says why"))
+    return (REFUSED if told.refused else verdict), found

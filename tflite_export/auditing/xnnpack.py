@@ -8,6 +8,7 @@ from tflite_export.auditing.checks import (
     beta_is_one,
     constant,
     input_type,
+    label,
     no_slice_masks,
     number_of_inputs,
     rank,
@@ -30,7 +31,7 @@ def one_scale(use: Use) -> Obstacle | None:
             continue
         grid = tensor.quantization
         if grid is None or grid.scale.size != 1:
-            return Obstacle(f"tensor {tensor.name!r} is {tensor.type} without one scale", "quantize it per tensor")
+            return Obstacle(f"its {label(tensor)} is {tensor.type} without one scale", "quantize it per tensor")
     return None
 
 
@@ -89,6 +90,16 @@ def _keeps_sign(use: Use) -> Obstacle | None:
     return Obstacle(f"it turns {types[0]} into {types[1]}", "give inputs and outputs the type of the layers inside")
 
 
+def _float_softmax(use: Use) -> Obstacle | None:
+    data = use.input(0)
+    if data is None or data.type in ("FLOAT32", "FLOAT16"):
+        return None
+    return Obstacle(
+        f"a softmax of {data.type}; there it runs in FLOAT32",
+        "leave it: it is small; or end the model with logits where only the largest counts",
+    )
+
+
 SOURCE = "LiteRT, tflite/delegates/xnnpack/xnnpack_delegate.cc (August 2026)"
 OPERATIONS = table(
     ("ABS CEIL COS EXP FLOOR GELU HARD_SWISH LOG NEG RELU RELU6 RELU_N1_TO_1 ROUND RSQRT SIN SQRT SQUARE", (_FLOAT,)),
@@ -124,7 +135,7 @@ OPERATIONS = table(
                        constant(3, "step"))),
     ("SPLIT", (_EIGHT, one_scale, constant(0, "axis"))),
     ("TRANSPOSE", (_EIGHT, one_scale, constant(1, "order of axes"))),
-    ("SOFTMAX", (_FLOAT, beta_is_one)),
+    ("SOFTMAX", (_float_softmax, beta_is_one)),
     ("VAR_HANDLE READ_VARIABLE ASSIGN_VARIABLE", ()),
 )  # fmt: skip
 CUSTOM = frozenset({"Convolution2DTransposeBias", "MaxPoolingWithArgmax2D", "MaxUnpooling2D"})
