@@ -102,9 +102,16 @@ def load(content: bytes) -> schema.ModelT:
 def store(model: schema.ModelT) -> bytes:
     """The bytes of an object form, with the identifier."""
     size = sum(len(buffer.data) for buffer in model.buffers or [] if buffer.data is not None)
-    builder = flatbuffers.Builder(size + (1 << 16))
+    builder = _Aligned(size + (1 << 16))
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
+
+
+class _Aligned(flatbuffers.Builder):
+    """Puts vectors of bytes on 16 byte boundaries, as schema.fbs demands of constants; generated code does not."""
+
+    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:
+        return super().StartVector(elemSize, numElems, 16 if elemSize == 1 else alignment)
 
 
 def kind(model: schema.ModelT, op: schema.OperatorT) -> str:

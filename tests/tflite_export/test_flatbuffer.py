@@ -95,6 +95,14 @@ def test_load_and_store_keep_every_number():
         assert before.quantization.scale.tolist() == after.quantization.scale.tolist()
 
 
+def test_stored_constants_lie_on_16_byte_boundaries():
+    tensors = [tensor((n,), "INT8", data=np.ones(n, "int8")) for n in (1, 3, 16, 21)] + [tensor((1,)), tensor((1,))]
+    content = flatbuffer.store(flatbuffer.load(file_of(tensors, [op("ABS", (4,), (5,))], (4,), (5,))))
+    start = np.frombuffer(content, np.uint8).ctypes.data
+    constants = [t.data for t in flatbuffer.read(content).subgraphs[0].tensors if t.data is not None]
+    assert [(data.ctypes.data - start) % 16 for data in constants] == [0, 0, 0, 0]
+
+
 def test_packed_values_come_low_bits_first():
     # 0x7F: low nibble 15 = -1, high nibble 7; 0x08: -8, then padding. As 2 bits 0b11_10_01_00: 0, 1, -2, -1.
     four = tensor((3,), "INT4", data=np.uint8([0x7F, 0x08]))
