@@ -16,13 +16,14 @@ import tfcompress as tfc
 import tflite_export
 from tfcompress.core.flavor import NAME, keras
 from tfcompress.demo import data as images
-from tfcompress.demo import latency, network
+from tfcompress.demo import network
 from tfcompress.demo.plot import plot
 from tfcompress.demo.results import Result, as_json, table, write
 
 _STEPS = 1_200  # of float training: what two cores do in about a minute
 _SEEN = 20_000  # images of one epoch at most
 _CALIBRATION = 500
+_TIMED = 200  # inferences of each file
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _measure(
         )
         advance()
     advance = stage("time", 1)
-    times = latency.measure([out / variant.file for variant in variants])
+    times = _medians(variants)
     advance()
     return [
         Result(
@@ -136,6 +137,20 @@ def _measure(
         )
         for variant, (in_keras, in_file), milliseconds in zip(variants, decisions, times, strict=True)
     ]
+
+
+def _medians(variants: list[_Variant]) -> list[float]:
+    """Milliseconds of one image on one thread of the optimized kernels, files by turns.
+
+    Raises:
+        ExportError: a file does not run here, or computes something else than the reference kernels.
+    """
+    times = []
+    for measured in tflite_export.benchmark({variant.name: variant.exported for variant in variants}, runs=_TIMED):
+        if measured.median is None or measured.status != "ok":
+            raise tflite_export.ExportError(f"{measured.name} could not be timed: {measured.reason}")
+        times.append(measured.median)
+    return times
 
 
 def _sample(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
