@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -59,12 +59,19 @@ class Process:
     ...     child.call("open", engine="interpreter", path="model.tflite")
     """
 
-    def __init__(self, *, timeout: float, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "tflite_export.bench.worker"),
+    ) -> None:
         """Starts the child.
 
         Args:
             timeout: seconds that each call may take; the child is ended after them.
             environment: variables in addition to the caller's.
+            command: that starts a worker, which may be on another machine.
         """
         self._timeout = timeout
         self.saved_log = ""  # what `log` said at the end, for later
@@ -74,7 +81,7 @@ class Process:
         paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
         with (self.folder / "log").open("wb") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "tflite_export.bench.worker"],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
