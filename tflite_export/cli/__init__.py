@@ -9,10 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tflite_export.cli import files, measuring
+from tflite_export.cli import files, measuring, metadata
 from tflite_export.cli.command import Command
 
-COMMANDS: tuple[Command, ...] = (*files.COMMANDS, *measuring.COMMANDS)
+COMMANDS: tuple[Command, ...] = (*files.COMMANDS, *metadata.COMMANDS, *measuring.COMMANDS)
 _INTERRUPTED = 130
 
 

@@ -41,10 +41,7 @@ def _configure_benchmark(parser: argparse.ArgumentParser, argv: Sequence[str]) -
         group.add_argument("--accelerator", choices=tuple(module.ACCELERATORS), help="what does the work")
     for name, text in module.OPTIONS.items():
         flag = "--" + name.replace("_", "-")
-        # A flag alone means yes: FILE comes first on the line, so that it is not taken for the value.
-        group.add_argument(
-            flag, dest=f"option_{name}", nargs="?", const=True, metavar="VALUE", help=text.replace("%", "%%")
-        )
+        group.add_argument(flag, dest=f"option_{name}", metavar="VALUE", help=text.replace("%", "%%"))
 
 
 def _benchmark(arguments: argparse.Namespace) -> int:
