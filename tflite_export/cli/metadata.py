@@ -59,14 +59,14 @@ def _metadata(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _only(path: str, side: str, entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The entry under the name of the only input or output."""
+def _only(path: str, side: str, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The entry as that of the only input or output."""
     from tflite_export.flatbuffer import read
 
     names = list(getattr(read(Path(path)).signature(), side))
     if len(names) != 1:
         raise ValueError(f"{list(entry)} need a file with one of its {side}. It has {names}: use write_metadata")
-    return {names[0]: entry}
+    return [entry]
 
 
 def _pair(text: str) -> tuple[str, str]:
