@@ -177,7 +177,8 @@ def _quantize(parts: Sequence[_Part], data: Sequence[Any], spec: ExportSpec) -> 
     states.join(measured)
     for part, original, ready, given in zip(parts, originals, measured, data, strict=True):
         learned = ready.learned
-        part.draft, made, part.notes = quantize(ready, spec)
+        alone = given is not None and len(parts) == 1  # several signatures share their biases
+        part.draft, made, part.notes = quantize(ready, spec, original if alone else None)
         part.rows += made
         part.leftover = float_operations(part.draft)
         found = collapses(original, part.draft, ready.samples)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tflite_export import convert, wide
+from tflite_export.biases import correct
 from tflite_export.draft import Draft, layer_of
 from tflite_export.exported import ReportRow
 from tflite_export.integer_forms import around_kernels, lower, respell
@@ -97,12 +98,16 @@ def measure(draft: Draft, source: Source, samples: Samples | None, spec: ExportS
     return Measured(draft, source, samples or [], bits, taught, known, found, lows, notes + said)
 
 
-def quantize(measured: Measured, spec: ExportSpec) -> tuple[Draft, list[ReportRow], list[str]]:
+def quantize(
+    measured: Measured, spec: ExportSpec, original: Draft | None = None
+) -> tuple[Draft, list[ReportRow], list[str]]:
     """Makes a file whose ranges are known compute in integers.
 
     Args:
         measured: of `measure`; it is used up.
         spec: precision and options.
+        original: the float file, of `pairs.reference`, whose means the biases of an 8-bit file are corrected to, unless
+            training has found its ranges and so its biases; None: they stay as they are.
 
     Returns:
         (the integer file, a row for each range and kernel, notes).
@@ -122,6 +127,8 @@ def quantize(measured: Measured, spec: ExportSpec) -> tuple[Draft, list[ReportRo
     lower(result)
     settle(result)
     wide.settle(result)
+    if original is not None and measured.bits == 8 and not measured.learned:
+        made += correct(original, result, measured.samples)
     if spec.int4 == "packed":
         notes += [
             f"4-bit kernel of {layer!r} stays one integer to a byte: TFLM runs it so only" for layer in pack(result)
