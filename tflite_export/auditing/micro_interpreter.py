@@ -12,6 +12,7 @@ from tflite_export.graph import Model
 _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
 _NODE = re.compile(r"Node (\S+) \(number (\d+)\) failed to (prepare|invoke)")
 _UNKNOWN = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
+_BY_ZERO = "Division by 0"
 _ROOM = 1 << 20
 _MOST_ROOM = (1 << 31) - 16
 
@@ -50,6 +51,8 @@ def _refusal(source: str, model: Model, said: Said) -> Answer:
     if (node := _NODE.search(text)) is not None:
         kind, number = node.group(1), int(node.group(2))
         words = last_words(text[: node.start()]) if text[: node.start()].strip() else node.group(0)
+        if node.group(3) == "invoke" and _BY_ZERO in words:
+            return Answer(source, notes=(f"operation {number} ({kind}) divides by the zeros it was tried with",))
         for graph in model.subgraphs[:1]:
             # Operators are prepared in order: those before the one that fails were taken.
             for op in graph.operators[: number + 1]:

@@ -107,7 +107,8 @@ def main() -> None:
         rows = [[row["op_name"], [int(i) for i in row["inputs"]], [int(i) for i in row["outputs"]]] for row in details]
         return error, rows
 
-    error, operators = "", list[list[Any]]()
+    error = ""
+    operators: list[list[Any]] = []
     try:
         error, operators = opened(OpResolverType.AUTO)
     except (RuntimeError, ValueError) as failure:

@@ -124,7 +124,6 @@ OPERATIONS = table(
     ("FULLY_CONNECTED", (_EIGHT, one_scale, rank(1, 2, 2), constant(1, "kernel"), constant(2, "bias"), _FUSED,
                          _weights(1, packed=True))),
     ("DEPTH_TO_SPACE SPACE_TO_DEPTH", (_EIGHT, one_scale)),
-    ("EXPAND_DIMS", (_EIGHT, constant(1, "axis"))),
     ("MEAN SUM REDUCE_MAX REDUCE_MIN", (_EIGHT, one_scale, constant(1, "list of axes"),
                                         input_type(1, "INT32", what="list of axes"))),
     ("PAD", (_EIGHT, one_scale, constant(1, "padding"), input_type(1, "INT32", what="padding"))),
