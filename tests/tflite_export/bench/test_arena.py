@@ -11,9 +11,16 @@ from tflite_export.bench.arena import Arena, measure_arena
 pytest.importorskip("tflite_micro")
 
 
-def test_head_and_tail_make_the_total():
+def test_the_total_is_the_least_that_runs():
+    # A file of few values needs more to plan them than to hold them: head and tail alone are not enough.
     measured = measure_arena(dense())
-    assert measured.total == measured.head + measured.tail and measured.head > 0 and measured.tail > 0
+    assert measured.total > measured.head + measured.tail and measured.head > 0 and measured.tail > 0
+    assert arena._ask(dense(), measured.total, 60)[0] == 0
+    assert arena._ask(dense(), measured.total - 32, 60)[0] != 0
+    # 4096 floats twice are more than any plan.
+    tensors = [tensor((1, 4096)), tensor((1, 4096))]
+    measured = measure_arena(file_of(tensors, [op("ADD", (0, 0), (1,), schema.AddOptionsT())], (0,), (1,)))
+    assert measured.total == measured.head + measured.tail
     assert str(Arena(1500, 500, 1000)) == "1,500 bytes (500 of values, 1,000 of structures)"
 
 
