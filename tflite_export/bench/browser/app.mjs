@@ -105,7 +105,8 @@ const bytes = (count) => (count < 1e6 ? `${(count / 1e3).toFixed(1)} kB` : `${(c
 
 // Each inference a dot between the fastest and the 98th percentile, the median a line.
 function strip(times, sorted) {
-  const space = 'http://www.w3.org/2000/svg', width = 800, low = sorted[0];
+  const space = 'http://www.w3.org/2000/svg', low = sorted[0];
+  const width = Math.max(240, at('results').clientWidth - 42); // drawn in real pixels: letters stay legible on a phone
   const high = Math.max(quantile(sorted, 0.98), low * 1.02 + 1e-6);
   const x = (ms) => 8 + (Math.min(ms, high) - low) / (high - low) * (width - 16);
   const picture = document.createElementNS(space, 'svg');
