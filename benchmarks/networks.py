@@ -49,10 +49,20 @@ def inverted_residual() -> Any:
     return keras.Model(inputs, _head(layers.GlobalAveragePooling2D()(x)))
 
 
+class Positions(layers.Layer):
+    """Adds a learned vector to each place of a sequence."""
+
+    def build(self, shape: Any) -> None:
+        self.table = self.add_weight(name="table", shape=tuple(shape)[1:], initializer="random_normal")
+
+    def call(self, x: Any) -> Any:
+        return x + self.table
+
+
 def encoder() -> Any:
-    """Patches of 4 x 4, two pre-norm encoder blocks."""
+    """Patches of 4 x 4 with learned positions, two pre-norm encoder blocks."""
     inputs = keras.Input((28, 28, 1))
-    x = layers.Reshape((49, 32))(layers.Conv2D(32, 4, strides=4)(inputs))
+    x = Positions()(layers.Reshape((49, 32))(layers.Conv2D(32, 4, strides=4)(inputs)))
     for _ in range(2):
         y = layers.LayerNormalization()(x)
         x = layers.Add()([x, layers.MultiHeadAttention(4, 8)(y, y)])

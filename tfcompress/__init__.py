@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfcompress import prune, quantize
+    from tfcompress import distill, prune, quantize
     from tfcompress.core.errors import CompressionError
     from tfcompress.core.summary import summary
     from tfcompress.core.trace import trace
@@ -26,11 +26,12 @@ _HOME = {
     "summary": "tfcompress.core.summary",
     "trace": "tfcompress.core.trace",
 }
-_ROOMS = ("prune", "quantize")
+_ROOMS = ("distill", "prune", "quantize")
 
 __all__ = [
     "CompressionError",
     "calibrate",
+    "distill",
     "finalize",
     "prune",
     "prune_channels",

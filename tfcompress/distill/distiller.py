@@ -1,0 +1,218 @@
+"""A student trained on labels and on what a teacher makes of the same data, by an ordinary `fit`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.distill.objects import DistillationLoss, Foreign, Outputs, resolve
+from tfcompress.distill.output_kind import output_kind
+from tfcompress.distill.taps import Seen, Tap, computed, tried, zeros_of
+from tfcompress.distill.teachers import Teacher
+from tfcompress.distill.teachers import resolve as resolve_teacher
+
+
+class _Hidden:
+    """Holds what Keras must neither train nor save: the teacher, the taps and what they saw."""
+
+    def __init__(self, teacher: Teacher, losses: list[DistillationLoss]) -> None:
+        self.teacher, self.losses = teacher, losses
+        self.student_taps: dict[str, Tap] = {}
+        self.keys: list[tuple[str | None, str | None]] = []
+        self.seen = Seen()
+
+
+class Distiller(keras.Model):
+    """Trains a student on labels and on a teacher's answers to the same data.
+
+        loss = w * task loss + (1 - w) * sum_i w_i * distillation loss_i
+
+    It is compiled, fitted and evaluated as any Keras model: callbacks, `sample_weight` (which weighs both losses),
+    `class_weight`, several outputs, mixed precision and `tf.distribute` work as ever. The loss and the metrics given to
+    `compile` are the student's; `student_loss` and `distillation_loss` are further metrics. The teacher runs in
+    inference mode, is never trained, and is not saved; `student` is the product, and what `save` writes.
+
+    Args:
+        teacher: a Keras model; a list of teachers, averaged (`Ensemble` weighs them); a function of tensors; path or
+            bytes of a `.tflite` file; the folder of a SavedModel; answers stored by `cache_teacher`.
+        student: a built Keras model, float, pruned or quantized. It is trained in place.
+        distillation_losses: a loss of `tfcompress.distill` or of `keras.distillation`, or a list of them.
+        distillation_loss_weights: a number for each loss; 1 when left out.
+        student_loss_weight: w, from 0 (the teacher alone; labels are not needed) to 1.
+        name: of the model.
+
+    Raises:
+        TypeError: no model, no teacher, or no loss.
+        ValueError: a tensor that is not there, or shapes that do not fit, both of which the message names; weights that
+            are no such numbers.
+
+    Source: Hinton et al. 2015, arXiv:1503.02531.
+
+    >>> from tfcompress.distill import Logits
+    >>> teacher, student = (keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]) for _ in range(2))
+    >>> distiller = Distiller(teacher, student, Logits(temperature=4.0))
+    >>> distiller.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> history = distiller.fit(tf.ones([8, 4]), tf.zeros([8]), verbose=0)
+    >>> sorted(history.history)
+    ['distillation_loss', 'loss', 'student_loss']
+    """
+
+    def __init__(
+        self, teacher: Any, student: Any, distillation_losses: Any,
+        distillation_loss_weights: Sequence[float] | None = None, student_loss_weight: float = 0.5,
+        name: str = "distiller",
+    ) -> None:  # fmt: skip
+        flavor.check_model(student, "student")
+        losses = resolve(distillation_losses)
+        weights = _weights(distillation_loss_weights, len(losses))
+        if isinstance(student_loss_weight, bool) or not isinstance(student_loss_weight, (int, float)):
+            raise TypeError(f"`student_loss_weight` must be a number. Received: {student_loss_weight!r}")
+        if not 0 <= student_loss_weight <= 1:
+            raise ValueError(f"`student_loss_weight` must be from 0 to 1. Received: {student_loss_weight!r}")
+        super().__init__(name=name)
+        hidden = _Hidden(resolve_teacher(teacher), losses)
+        object.__setattr__(self, "_hidden", hidden)
+        self.student = student
+        self.distillation_loss_weights, self.student_loss_weight = weights, float(student_loss_weight)
+        self.projections = self._prepared()
+        self.student_loss_tracker = keras.metrics.Mean(name="student_loss")
+        self.distillation_loss_tracker = keras.metrics.Mean(name="distillation_loss")
+        self.total_loss_tracker = keras.metrics.Mean(name="loss")  # stands for what Keras calls by this name
+        if getattr(student, "output_names", None):
+            self.output_names = list(student.output_names)
+        if not hidden.teacher.compiles:
+            self.supports_jit = False
+
+    @property
+    def teacher(self) -> Teacher:
+        """What teaches, as it is asked."""
+        return self._hidden.teacher
+
+    def _prepared(self) -> list[Any]:
+        """Finds the tensors of every loss, checks their shapes, and makes the projections."""
+        hidden = self._hidden
+        for loss in hidden.losses:
+            student = None if loss.student is None else Tap(self.student, loss.student, "student")
+            if student is not None:
+                hidden.student_taps[student.key] = student
+            teacher = None if loss.teacher is None else hidden.teacher.tap(loss.teacher)
+            hidden.keys.append((teacher, None if student is None else student.key))
+        answers, inner = tried(self.student, list(hidden.student_taps.values()))
+        taught, seen = hidden.teacher.tried(zeros_of(self.student))
+        return [
+            self._projection(loss, keys, (taught, seen), (answers, inner))
+            for loss, keys in zip(hidden.losses, hidden.keys, strict=True)
+        ]
+
+    def _projection(self, loss: DistillationLoss, keys: Any, teacher: Any, student: Any) -> Any:
+        if isinstance(loss, Foreign):
+            return keras.layers.Activation("linear")
+        if isinstance(loss, Outputs):
+            place = _place(student[0], loss.output, self.student)
+            loss.settle(self._hidden.teacher.kind, output_kind(self.student, place))
+        sides = zip(keys, (teacher, student), strict=True)
+        one, other = (_chosen(loss, key, *side, self.student) for key, side in sides)
+        loss.check(tuple(one.shape), tuple(other.shape))
+        projection = loss.projection(tuple(one.shape), tuple(other.shape))
+        if projection is None:
+            return keras.layers.Activation("linear")
+        projection.build((None, *other.shape[1:]))
+        return projection
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        """The student's answers."""
+        hidden = self._hidden
+        return computed(self.student, list(hidden.student_taps.values()), hidden.seen, inputs, training=training)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The weighted sum of the task's and the distillation loss of a batch, and the student's own further losses."""
+        hidden = self._hidden
+        further = tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) if self.losses else 0.0
+        task = tf.constant(0.0)
+        if y is not None and self.student_loss_weight > 0:
+            task = tf.cast(super().compute_loss(x, y, y_pred, sample_weight), tf.float32) - further
+        inner = dict(hidden.seen.values)
+        taught, seen = hidden.teacher(x)
+        total = tf.constant(0.0)
+        rows = zip(hidden.losses, hidden.keys, self.projections, self.distillation_loss_weights, strict=True)
+        for loss, keys, projection, weight in rows:
+            one = _chosen(loss, keys[0], taught, seen, self.student)
+            other = projection(_chosen(loss, keys[1], y_pred, inner, self.student))
+            total += weight * _reduced(loss.loss(one, other, _labels(loss, y, self.student)), sample_weight)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        whole = self.student_loss_weight * task + (1 - self.student_loss_weight) * total / replicas + further
+        rows = tf.shape(flavor.flatten(y_pred)[0])[0]
+        self.student_loss_tracker.update_state(task * replicas, rows)
+        self.distillation_loss_tracker.update_state(total, rows)
+        self.total_loss_tracker.update_state(whole * replicas, rows)
+        return whole
+
+    def save(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
+        """Saves the student, a model without a trace of the teacher."""
+        self.student.save(filepath, overwrite=overwrite, **options)
+
+
+def _weights(given: Sequence[float] | None, count: int) -> list[float]:
+    weights = [1.0] * count if given is None else [given] if isinstance(given, (int, float)) else list(given)
+    numbers = all(isinstance(w, (int, float)) and not isinstance(w, bool) and w >= 0 for w in weights)
+    if len(weights) != count or not numbers:
+        raise ValueError(
+            f"`distillation_loss_weights` must be {count} numbers from 0 on, one for each loss. Received: {given!r}"
+        )
+    return [float(w) for w in weights]
+
+
+def _place(outputs: Any, wanted: Any, student: Any) -> int:
+    """Which of the outputs, in the order in which they are flattened, is meant by a name or an index."""
+    flat = flavor.flatten(outputs)
+    if wanted is None:
+        if len(flat) > 1:
+            raise ValueError(
+                f"`output` must say which of the {len(flat)} outputs of {student.name!r} a loss is about, by name or "
+                "index. Received: None"
+            )
+        return 0
+    names = list(outputs) if isinstance(outputs, dict) else list(getattr(student, "output_names", range(len(flat))))
+    if isinstance(outputs, dict):
+        order = {name: place for place, name in enumerate(sorted(outputs))}
+        if wanted in order:
+            return order[wanted]
+    elif wanted in names:
+        return names.index(wanted)
+    if isinstance(wanted, int) and 0 <= wanted < len(flat):
+        return wanted
+    raise ValueError(f"`output` must be one of {names}, or an index below {len(flat)}. Received: output={wanted!r}")
+
+
+def _chosen(loss: DistillationLoss, key: str | None, outputs: Any, seen: dict[str, Any], student: Any) -> Any:
+    """The tensor that a loss is about: a tapped one, or an output."""
+    if key is not None:
+        return seen[key]
+    if isinstance(loss, Foreign):
+        return outputs
+    flat = flavor.flatten(outputs)
+    return flat[0] if len(flat) == 1 else flat[_place(outputs, getattr(loss, "output", None), student)]
+
+
+def _labels(loss: DistillationLoss, y: Any, student: Any) -> Any:
+    """The labels that go with a loss's output."""
+    flat = [] if y is None else flavor.flatten(y)
+    if len(flat) <= 1:
+        return flat[0] if flat else None
+    return flat[_place(y, getattr(loss, "output", None), student)]
+
+
+def _reduced(values: Any, sample_weight: Any) -> Any:
+    """The mean over a batch's examples, weighted where each has a number and a weight."""
+    values = tf.cast(values, tf.float32)
+    if values.shape.rank == 0:
+        return values
+    if sample_weight is None or flavor.flatten(sample_weight) != [sample_weight]:
+        return tf.reduce_mean(values)
+    weights = tf.cast(sample_weight, tf.float32)
+    weights = tf.reduce_mean(tf.reshape(weights, [tf.shape(weights)[0], -1]), axis=1)
+    return tf.reduce_mean(values * weights)

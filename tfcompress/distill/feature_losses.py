@@ -1,0 +1,164 @@
+"""Losses between what teacher and student compute inside: features, attention, relations within a batch."""
+
+import tensorflow as tf
+
+from tfcompress.distill.losses import per_example
+
+_TINY = 1e-12
+
+
+def _rows(features: tf.Tensor) -> tf.Tensor:
+    """[batch, everything else]."""
+    return tf.reshape(tf.cast(features, tf.float32), [tf.shape(features)[0], -1])
+
+
+def on_grid(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+    """The teacher's maps [batch, height, width, channels] at the student's height and width."""
+    if teacher.shape.rank != 4 or teacher.shape[1:3] == student.shape[1:3]:
+        return teacher
+    return tf.image.resize(tf.cast(teacher, tf.float32), tf.shape(student)[1:3], antialias=True)
+
+
+def features(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+    """mean (t - s)^2 of features of one shape.
+
+    Source: Romero et al. 2014 (FitNets), arXiv:1412.6550, equation 3; Jiao et al. 2019 (TinyBERT), arXiv:1909.10351,
+    equation 8 for hidden states.
+    """
+    return per_example(tf.math.squared_difference(tf.cast(teacher, tf.float32), tf.cast(student, tf.float32)))
+
+
+def attention_transfer(teacher: tf.Tensor, student: tf.Tensor, power: float = 2.0) -> tf.Tensor:
+    """|| Q_s / ||Q_s|| - Q_t / ||Q_t|| ||^2, Q = vec(sum_c |A_c|^p): where features are large, whatever their width.
+
+    Args:
+        teacher: [batch, ..., channels]; maps of another height and width are resized to the student's.
+        student: [batch, ..., channels], with any number of channels.
+        power: p from 1 on.
+
+    Returns:
+        [batch].
+
+    Source: Zagoruyko and Komodakis 2016, arXiv:1612.03928, equation 2 (squared, as in their code).
+    """
+
+    def maps(values: tf.Tensor) -> tf.Tensor:
+        heat = tf.reduce_sum(tf.pow(tf.abs(tf.cast(values, tf.float32)), power), axis=-1)
+        return tf.math.l2_normalize(_rows(heat), axis=-1, epsilon=_TINY)
+
+    return tf.reduce_sum(tf.math.squared_difference(maps(on_grid(teacher, student)), maps(student)), axis=-1)
+
+
+def attention_matrices(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+    """mean over heads of (A_t - A_s)^2; heads are averaged first where their numbers differ.
+
+    Args:
+        teacher: [batch, heads, queries, keys] attention of a layer.
+        student: the same, with any number of heads.
+
+    Source: Jiao et al. 2019 (TinyBERT), arXiv:1909.10351, equation 7.
+    """
+    teacher, student = tf.cast(teacher, tf.float32), tf.cast(student, tf.float32)
+    if teacher.shape[1] != student.shape[1]:
+        teacher, student = (tf.reduce_mean(x, axis=1, keepdims=True) for x in (teacher, student))
+    return per_example(tf.math.squared_difference(teacher, student))
+
+
+def cosine(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+    """1 - cos(t, s) along the last axis.
+
+    Source: Sanh et al. 2019 (DistilBERT), arXiv:1910.01108, section 3 (the cosine embedding loss).
+    """
+    pair = (tf.math.l2_normalize(tf.cast(x, tf.float32), axis=-1, epsilon=_TINY) for x in (teacher, student))
+    return 1 - per_example(tf.reduce_sum(next(pair) * next(pair), axis=-1))
+
+
+def _distances(rows: tf.Tensor) -> tf.Tensor:
+    squares = tf.reduce_sum(rows**2, axis=1)
+    apart = squares[:, None] + squares[None] - 2 * tf.matmul(rows, rows, transpose_b=True)
+    same = tf.eye(tf.shape(rows)[0], dtype=tf.bool)
+    return tf.where(same, 0.0, tf.sqrt(tf.maximum(tf.where(same, 1.0, apart), _TINY)))
+
+
+def _huber(x: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.abs(x) <= 1, 0.5 * x**2, tf.abs(x) - 0.5)
+
+
+def relational_distance(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+    """mean over pairs of huber(d_t(i, j) / mean d_t - d_s(i, j) / mean d_s).
+
+    Args:
+        teacher: [batch, ...], flattened; of any width.
+        student: [batch, ...]; of any width.
+
+    Returns:
+        One number for the batch of at least two.
+
+    Source: Park et al. 2019, arXiv:1904.05068, equations 5 to 8.
+    """
+
+    def relative(values: tf.Tensor) -> tf.Tensor:
+        apart = _distances(_rows(values))
+        pairs = tf.cast(tf.size(apart) - tf.shape(apart)[0], tf.float32)
+        return apart * pairs / tf.maximum(tf.reduce_sum(apart), _TINY)
+
+    return tf.reduce_mean(_huber(relative(teacher) - relative(student)))
+
+
+def relational_angle(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+    """mean over triples of huber(cos angle_t(i, j, k) - cos angle_s(i, j, k)), the angle at j.
+
+    Args:
+        teacher: [batch, ...], flattened; of any width.
+        student: [batch, ...]; of any width.
+
+    Returns:
+        One number for the batch of at least three.
+
+    Source: Park et al. 2019, arXiv:1904.05068, equations 9 and 10.
+    """
+
+    def angles(values: tf.Tensor) -> tf.Tensor:
+        rows = _rows(values)
+        directions = tf.math.l2_normalize(rows[None] - rows[:, None], axis=-1, epsilon=_TINY)  # [j, i, width]
+        return tf.matmul(directions, directions, transpose_b=True)
+
+    return tf.reduce_mean(_huber(angles(teacher) - angles(student)))
+
+
+def similarity_preserving(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+    """|| G_t - G_s ||_F^2 / b^2, G the Gram matrix of the batch with rows of length one.
+
+    Returns:
+        One number for the batch.
+
+    Source: Tung and Mori 2019, arXiv:1907.09682, equations 2 to 4.
+    """
+
+    def gram(values: tf.Tensor) -> tf.Tensor:
+        rows = _rows(values)
+        return tf.math.l2_normalize(tf.matmul(rows, rows, transpose_b=True), axis=1, epsilon=_TINY)
+
+    return tf.reduce_mean(tf.math.squared_difference(gram(teacher), gram(student)))
+
+
+def contrastive(teacher: tf.Tensor, student: tf.Tensor, temperature: float = 0.1) -> tf.Tensor:
+    """-log( exp(<t_i, s_i> / tau) / sum_j exp(<t_j, s_i> / tau) ): a student's row is nearest to its own teacher's.
+
+    Args:
+        teacher: [batch, width], or more axes, which are averaged away.
+        student: of the same width.
+        temperature: tau > 0.
+
+    Source: Tian et al. 2019 (CRD), arXiv:1910.10699, section 3, with the batch as negatives (van den Oord et al. 2018,
+    arXiv:1807.03748, equation 4).
+    """
+
+    def unit(values: tf.Tensor) -> tf.Tensor:
+        values = tf.cast(values, tf.float32)
+        if values.shape.rank > 2:
+            values = tf.reduce_mean(values, axis=list(range(1, values.shape.rank - 1)))
+        return tf.math.l2_normalize(values, axis=-1, epsilon=_TINY)
+
+    likeness = tf.matmul(unit(student), unit(teacher), transpose_b=True) / temperature
+    return -tf.linalg.diag_part(tf.nn.log_softmax(likeness, axis=-1))

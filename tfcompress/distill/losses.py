@@ -1,0 +1,166 @@
+"""What a student is told apart from its teacher by: pure functions of two tensors.
+
+Every function takes the teacher first and returns one number an example, [batch], unless it says otherwise. Classes are
+on the last axis; further axes (pixels, tokens) are averaged. Probabilities are taken to logits by their logarithm.
+"""
+
+import tensorflow as tf
+
+_TINY = 1e-12
+
+
+def log_probabilities(outputs: tf.Tensor, temperature: float, from_logits: bool) -> tf.Tensor:
+    """log softmax(z / T); of probabilities p, which are known up to a constant of z = log p.
+
+    Args:
+        outputs: [..., classes].
+        temperature: T > 0.
+        from_logits: whether `outputs` are z and not p.
+
+    >>> import numpy as np
+    >>> np.round(np.exp(log_probabilities(tf.constant([[0.8, 0.2]]), 2.0, False)), 4).tolist()
+    [[0.6667, 0.3333]]
+    """
+    outputs = tf.cast(outputs, tf.float32)
+    logits = outputs if from_logits else tf.math.log(tf.maximum(outputs, _TINY))
+    return tf.nn.log_softmax(logits / temperature, axis=-1)
+
+
+def logits_of(outputs: tf.Tensor, from_logits: bool, binary: bool = False) -> tf.Tensor:
+    """z: as they are, log p - mean log p of probabilities, or log p - log(1 - p) of those that decide on their own."""
+    outputs = tf.cast(outputs, tf.float32)
+    if from_logits:
+        return outputs
+    logits = tf.math.log(tf.maximum(outputs, _TINY))
+    if binary:
+        return logits - tf.math.log(tf.maximum(1 - outputs, _TINY))
+    return logits - tf.reduce_mean(logits, axis=-1, keepdims=True)
+
+
+def _two_sided(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
+    """Logits [..., 2] of a yes and its no, for outputs of which each decides on its own."""
+    logits = logits_of(outputs, from_logits, binary=True)
+    return tf.stack([logits, tf.zeros_like(logits)], axis=-1)
+
+
+def per_example(values: tf.Tensor) -> tf.Tensor:
+    """The mean over all axes but the first."""
+    return tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
+
+
+def divergence(log_p: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:
+    """KL(p || q) = sum_i p_i (log p_i - log q_i) over the last axis."""
+    return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def hinton(
+    teacher: tf.Tensor, student: tf.Tensor, temperature: float = 1.0, *,
+    from_logits: tuple[bool, bool] = (True, True), binary: bool = False,
+) -> tf.Tensor:  # fmt: skip
+    """T^2 KL(softmax(t / T) || softmax(s / T)).
+
+    Args:
+        teacher: [batch, ..., classes].
+        student: of the same shape.
+        temperature: T > 0.
+        from_logits: whether the teacher's and the student's outputs are logits; else they are probabilities.
+        binary: every output decides on its own (one sigmoid each): the sum over outputs of their two-class divergence.
+
+    Returns:
+        [batch].
+
+    Source: Hinton et al. 2015, arXiv:1503.02531, section 2 (T^2 keeps gradients of one size).
+
+    >>> float(hinton(tf.constant([[2.0, 0.0]]), tf.constant([[2.0, 0.0]]), 4.0)[0])
+    0.0
+    """
+    pair = zip((teacher, student), from_logits, strict=True)
+    if binary:
+        pair = [(_two_sided(outputs, logits), True) for outputs, logits in pair]
+    apart = divergence(*(log_probabilities(outputs, temperature, logits) for outputs, logits in pair))
+    return temperature**2 * per_example(tf.reduce_sum(apart, axis=-1) if binary else apart)
+
+
+def soft_cross_entropy(
+    teacher: tf.Tensor, student: tf.Tensor, temperature: float = 1.0, *, from_logits: tuple[bool, bool] = (True, True)
+) -> tf.Tensor:
+    """-T^2 sum_i softmax(t / T)_i log softmax(s / T)_i: Hinton's loss plus a constant, the teacher's entropy.
+
+    Source: Hinton et al. 2015, arXiv:1503.02531, equation 2.
+    """
+    log_p = log_probabilities(teacher, temperature, from_logits[0])
+    log_q = log_probabilities(student, temperature, from_logits[1])
+    return -(temperature**2) * per_example(tf.reduce_sum(tf.exp(log_p) * log_q, axis=-1))
+
+
+def squared_error(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+    """mean (t - s)^2: of logits, or of what a regression gives.
+
+    Source: Ba and Caruana 2014, arXiv:1312.6184, equation 1.
+    """
+    return per_example(tf.math.squared_difference(tf.cast(teacher, tf.float32), tf.cast(student, tf.float32)))
+
+
+def decoupled(
+    teacher: tf.Tensor, student: tf.Tensor, labels: tf.Tensor, temperature: float = 4.0, alpha: float = 1.0,
+    beta: float = 8.0, *, from_logits: tuple[bool, bool] = (True, True),
+) -> tf.Tensor:  # fmt: skip
+    """T^2 (alpha KL(b^t || b^s) + beta KL(q^t || q^s)): the target class against the rest, and the rest among itself.
+
+    Args:
+        teacher: [batch, classes].
+        student: of the same shape.
+        labels: [batch] or [batch, 1] class numbers, or [batch, classes] of which the largest counts.
+        temperature: T > 0.
+        alpha: weight of the two-class part b = (p_target, 1 - p_target).
+        beta: weight of the part q over the other classes.
+        from_logits: as for `hinton`.
+
+    Source: Zhao et al. 2022, arXiv:2203.08679, equation 7.
+    """
+    classes = teacher.shape[-1]
+    if labels.shape.rank > 1 and labels.shape[-1] == classes:
+        labels = tf.argmax(labels, axis=-1)
+    target = tf.one_hot(tf.reshape(tf.cast(labels, tf.int32), [-1]), classes)
+    log_p = log_probabilities(teacher, temperature, from_logits[0])
+    log_q = log_probabilities(student, temperature, from_logits[1])
+
+    def sides(log: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        chosen = tf.reduce_sum(log * target, axis=-1)
+        rest = tf.reduce_logsumexp(log - 1e9 * target, axis=-1)
+        return tf.stack([chosen, rest], axis=-1), log - 1e9 * target - rest[..., None]
+
+    (two_p, rest_p), (two_q, rest_q) = sides(log_p), sides(log_q)
+    others = tf.reduce_sum((1 - target) * tf.exp(rest_p) * (rest_p - rest_q), axis=-1)
+    return temperature**2 * (alpha * divergence(two_p, two_q) + beta * others)
+
+
+def reverse_divergence(teacher: tf.Tensor, student: tf.Tensor, temperature: float = 1.0, *,
+                       from_logits: tuple[bool, bool] = (True, True)) -> tf.Tensor:  # fmt: skip
+    """KL(softmax(s / T) || softmax(t / T)): the student leaves out what it cannot do.
+
+    Source: Gu et al. 2023 (MiniLLM), arXiv:2306.08543, equation 1.
+    """
+    log_p = log_probabilities(teacher, temperature, from_logits[0])
+    return per_example(divergence(log_probabilities(student, temperature, from_logits[1]), log_p))
+
+
+def jensen_shannon(
+    teacher: tf.Tensor, student: tf.Tensor, beta: float = 0.5, temperature: float = 1.0, *,
+    from_logits: tuple[bool, bool] = (True, True),
+) -> tf.Tensor:  # fmt: skip
+    """beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q, of the teacher's p and the student's q.
+
+    Args:
+        teacher: [batch, ..., classes].
+        student: of the same shape.
+        beta: between 0 and 1; towards 0 it behaves as KL(p || q), towards 1 as KL(q || p).
+        temperature: T > 0.
+        from_logits: as for `hinton`.
+
+    Source: Agarwal et al. 2023 (GKD), arXiv:2306.13649, equation 1.
+    """
+    log_p = log_probabilities(teacher, temperature, from_logits[0])
+    log_q = log_probabilities(student, temperature, from_logits[1])
+    log_m = tf.reduce_logsumexp(tf.stack([log_p + tf.math.log(beta), log_q + tf.math.log(1 - beta)]), axis=0)
+    return per_example(beta * divergence(log_p, log_m) + (1 - beta) * divergence(log_q, log_m))

@@ -1,0 +1,45 @@
+"""What the outputs of a model are: logits, or probabilities of one kind or the other."""
+
+from typing import Any
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+
+# Hand values on as they are, or rounded.
+_PASSES = frozenset({"Quantizer", "Reshape", "Flatten", "Dropout", "Identity", "Lambda"})
+
+
+def output_kind(model: Any, output: int = 0) -> str:
+    """"softmax" or "sigmoid" where that activation makes an output, else "logits".
+
+    Args:
+        model: a graph is searched from its output backwards; of other models the last layer is looked at.
+        output: which of the outputs.
+
+    >>> output_kind(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, activation="softmax")]))
+    'softmax'
+    """
+    if flavor.is_graph(model):
+        made = flavor.producer(flavor.flatten(flavor.graph_outputs(model))[output])
+        while made is not None and type(made[0]).__name__ in _PASSES and _activation(made[0]) is None:
+            before = [t for t in flavor.flatten(flavor.node_arguments(made[2])) if flavor.is_symbolic(t)]
+            made = flavor.producer(before[0])
+        return "logits" if made is None else _kind(made[0])
+    layers = [layer for layer in getattr(model, "layers", []) if not isinstance(layer, keras.layers.InputLayer)]
+    return _kind(layers[-1]) if layers else "logits"
+
+
+def _kind(operation: Any) -> str:
+    if isinstance(operation, keras.Model):
+        return output_kind(operation)
+    if isinstance(operation, keras.layers.Softmax):
+        return "softmax"
+    name = _activation(operation) or flavor.operation_name(operation) or ""
+    return name if name in ("softmax", "sigmoid") else "logits"
+
+
+def _activation(operation: Any) -> str | None:
+    """Name of the activation that a layer, or the layer in a wrapper, ends in."""
+    inner = getattr(operation, "layer", None)
+    activation = getattr(operation, "activation", None) or getattr(inner, "activation", None)
+    return activation if isinstance(activation, str) else getattr(activation, "__name__", None)

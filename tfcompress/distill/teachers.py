@@ -1,0 +1,230 @@
+"""What can teach: a Keras model, several, a function of tensors, a SavedModel, a `.tflite` file, stored answers."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.distill.output_kind import output_kind
+from tfcompress.distill.taps import Seen, Tap, computed
+
+
+class Teacher:
+    """Answers to a batch of inputs, with or without tensors from inside.
+
+    Attributes:
+        kind: what the answers are: "logits", "softmax" or "sigmoid".
+        compiles: whether XLA can compile what it computes.
+    """
+
+    kind = "logits"
+    compiles = True
+
+    def tap(self, wanted: Any) -> str:
+        """The key under which `__call__` gives an inner tensor.
+
+        Raises:
+            ValueError: there is no such tensor, or this kind of teacher shows none.
+        """
+        raise ValueError(
+            f"`teacher` shows no inner tensors, being a {type(self).__name__.lower()}; only its output can be used. "
+            f"Received: teacher={wanted!r}"
+        )
+
+    def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        """Answers [batch, ...] and the tapped tensors; no gradient flows into either."""
+        raise TypeError(f"{type(self).__name__} must define __call__")
+
+    def tried(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        """Answers to a row that is in no data: what shapes they have."""
+        return self(x)
+
+
+class Model(Teacher):
+    """A Keras model in inference mode."""
+
+    def __init__(self, model: Any) -> None:
+        flavor.check_model(model, "teacher")
+        self.model, self.kind = model, output_kind(model)
+        self._taps: dict[str, Tap] = {}
+        self._seen = Seen()
+
+    def tap(self, wanted: Any) -> str:
+        tap = Tap(self.model, wanted, "teacher")
+        self._taps[tap.key] = tap
+        return tap.key
+
+    def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        outputs = computed(self.model, list(self._taps.values()), self._seen, x, training=False)
+        return _stopped(outputs), _stopped(dict(self._seen.values))
+
+
+class Ensemble(Teacher):
+    """Several teachers as one: the weighted mean of their answers, as probabilities unless all give logits.
+
+        sum_k w_k p_k(x) / sum_k w_k
+
+    Args:
+        teachers: at least one of anything that can teach.
+        weights: one number from 0 on each; equal when left out.
+
+    Inner tensors are named with the number of the teacher: `Features(teacher=(1, "conv"), student="conv")`.
+
+    Raises:
+        ValueError: no teacher, weights that do not fit, or answers that are no alternatives of one kind.
+
+    Source: You et al. 2017, Learning from multiple teacher networks, equation 2.
+    """
+
+    def __init__(self, teachers: Sequence[Any], weights: Sequence[float] | None = None) -> None:
+        self.teachers = [resolve(teacher) for teacher in teachers]
+        if not self.teachers:
+            raise ValueError("`teacher` must hold at least one teacher. Received: none")
+        given = np.ones(len(self.teachers)) if weights is None else np.asarray(weights, np.float64)
+        if given.shape != (len(self.teachers),) or (given < 0).any() or not given.sum() > 0:
+            raise ValueError(
+                f"`weights` must be {len(self.teachers)} numbers from 0 on, not all 0. Received: weights={weights!r}"
+            )
+        self.weights = [float(w) for w in given / given.sum()]
+        kinds = {teacher.kind for teacher in self.teachers}
+        if "sigmoid" in kinds and len(kinds) > 1:
+            raise ValueError(f"`teacher` must hold teachers whose outputs are of one kind. Received: {sorted(kinds)}")
+        self.kind = kinds.pop() if len(kinds) == 1 else "softmax"
+        self.compiles = all(teacher.compiles for teacher in self.teachers)
+
+    def tap(self, wanted: Any) -> str:
+        if not isinstance(wanted, tuple) or len(wanted) != 2 or wanted[0] not in range(len(self.teachers)):
+            raise ValueError(
+                f"`teacher` must be (number of the teacher, its layer) with several teachers. Received: {wanted!r}"
+            )
+        return f"{wanted[0]}/{self.teachers[wanted[0]].tap(wanted[1])}"
+
+    def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        answers, seen = [], {}
+        for number, teacher in enumerate(self.teachers):
+            outputs, inner = teacher(x)
+            answers.append(tf.nest.map_structure(lambda t, one=teacher: self._unified(t, one.kind), outputs))
+            seen.update({f"{number}/{key}": value for key, value in inner.items()})
+        return tf.nest.map_structure(self._mean, *answers), seen
+
+    def _mean(self, *answers: tf.Tensor) -> tf.Tensor:
+        return tf.add_n([weight * answer for weight, answer in zip(self.weights, answers, strict=True)])
+
+    def _unified(self, outputs: tf.Tensor, kind: str) -> tf.Tensor:
+        outputs = tf.cast(outputs, tf.float32)
+        return tf.nn.softmax(outputs) if self.kind == "softmax" and kind == "logits" else outputs
+
+
+class Function(Teacher):
+    """Any function of tensors: a loaded SavedModel, a model of another library behind `tf.numpy_function`."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        return _stopped(self.function(x)), {}
+
+
+class Saved(Teacher):
+    """A SavedModel's signature `serving_default`."""
+
+    def __init__(self, path: Path) -> None:
+        loaded = tf.saved_model.load(os.fspath(path))
+        if "serving_default" not in loaded.signatures:
+            raise ValueError(
+                f"`teacher` must have the signature 'serving_default'. Received: {path}, with {list(loaded.signatures)}"
+            )
+        self._loaded = loaded  # its variables live as long as this object
+        self._signature = loaded.signatures["serving_default"]
+        self._names = list(self._signature.structured_input_signature[1])
+
+    def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        if isinstance(x, Mapping):
+            feeds = {name: x[name] for name in self._names}
+        else:
+            feeds = dict(zip(self._names, flavor.flatten(x), strict=True))
+        wanted = self._signature.structured_input_signature[1]
+        outputs = self._signature(**{name: tf.cast(value, wanted[name].dtype) for name, value in feeds.items()})
+        return _stopped(next(iter(outputs.values())) if len(outputs) == 1 else outputs), {}
+
+
+class File(Teacher):
+    """A `.tflite` file, run row by row on this machine's runtime: slow, so store its answers (`cache_teacher`)."""
+
+    compiles = False
+
+    def __init__(self, file: Any) -> None:
+        from tflite_export.runner import Runner  # only this kind of teacher needs the runtime
+
+        self._runner = Runner(file)
+        if len(self._runner.outputs) != 1:
+            raise ValueError(f"`teacher` must be a file with one output. Received: {list(self._runner.outputs)}")
+        (port,) = self._runner.outputs.values()
+        self._shape = tuple(port.tensor.shape[1:])
+
+    def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        names = list(x) if isinstance(x, Mapping) else None
+
+        def run(*arrays: np.ndarray) -> np.ndarray:
+            given = dict(zip(names, arrays, strict=True)) if names else list(arrays) if len(arrays) > 1 else arrays[0]
+            return np.asarray(self._runner(given), np.float32)
+
+        answers = tf.numpy_function(run, list(x.values()) if names else flavor.flatten(x), tf.float32)
+        answers.set_shape([None, *self._shape])
+        return _stopped(answers), {}
+
+
+def resolve(teacher: Any) -> Teacher:
+    """Whatever can teach, as a `Teacher`.
+
+    Args:
+        teacher: a Keras model; a list of teachers; a `Teacher`, such as stored answers; a function of tensors; the path
+            of a `.tflite` file, of a SavedModel, or of answers stored by `cache_teacher`; bytes of a `.tflite` file.
+
+    Raises:
+        TypeError: none of these.
+        ValueError: a path that holds none of these.
+    """
+    if isinstance(teacher, Teacher):
+        return teacher
+    if isinstance(teacher, keras.Model):
+        return Model(teacher)
+    if isinstance(teacher, (list, tuple)):
+        return Ensemble(teacher)
+    if isinstance(teacher, (bytes, bytearray)) or isinstance(getattr(teacher, "content", None), bytes):
+        return File(teacher)
+    if isinstance(teacher, (str, os.PathLike)):
+        return _at(Path(teacher))
+    if callable(teacher) and not isinstance(teacher, keras.layers.Layer):
+        flavor_problem = type(teacher).__module__.split(".")[0] in ("keras", "tf_keras")
+        if not flavor_problem:
+            return Function(teacher)
+        flavor.check_model(teacher, "teacher")
+    raise TypeError(
+        "`teacher` must be a Keras model, a list of teachers, a function of tensors, a path or bytes of a .tflite "
+        f"file, a SavedModel's folder, or stored answers. Received: {type(teacher).__name__}"
+    )
+
+
+def _at(path: Path) -> Teacher:
+    from tfcompress.distill.cache import META, Stored
+
+    if path.suffix == ".tflite":
+        return File(path)
+    if (path / META).is_file():
+        return Stored(path)
+    if (path / "saved_model.pb").is_file():
+        return Saved(path)
+    raise ValueError(
+        f"`teacher` must be a .tflite file, the folder of a SavedModel, or of answers stored by `cache_teacher`. "
+        f"Received: {os.fspath(path)!r}" + ("" if path.exists() else ", which does not exist")
+    )
+
+
+def _stopped(structure: Any) -> Any:
+    return tf.nest.map_structure(tf.stop_gradient, structure)
