@@ -13,6 +13,7 @@ import numpy as np
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.projected import Projected
 from tfcompress.core.replay import replay
 
 #: id of an old object -> (its copy, the old object, kept so that its id stays its own)
@@ -125,6 +126,8 @@ def _copy(memo: Memo, old: Any) -> Any:
         return _copy_container(memo, old)
     if isinstance(old, threading.local):
         return keep(threading.local())
+    if isinstance(old, Projected):  # Keras 3 keeps it in the variable
+        return keep(old.copied())
     return old
 
 
@@ -139,6 +142,9 @@ def _copy_object(memo: Memo, old: Any) -> Any:
         new = flavor.copy_variable(old)
         if new is not None:
             memo[id(old)] = new, old
+            constraint = flavor.constraint_of(old)
+            if isinstance(constraint, Projected):
+                flavor.constrain(new, constraint.copied())
             return new
     new, as_they_are = flavor.blank_copy(old)
     memo[id(old)] = new, old

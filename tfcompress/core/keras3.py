@@ -167,6 +167,42 @@ def regularizer_of(layer: Any, variable: Any) -> Any:
     return variable.regularizer
 
 
+def constraint_of(variable: Any) -> Any:
+    """What is applied to a variable after each optimizer step, or None."""
+    return getattr(variable, "constraint", None)
+
+
+def constrain(variable: Any, constraint: Any) -> None:
+    """Have something applied to a variable after each optimizer step; None ends it."""
+    variable.constraint = constraint
+
+
+def add_penalty(layer: Any, variable: Any, penalty: Callable[[Any], Any]) -> Callable[[], None]:
+    """Add a penalty of one of the layer's variables to its losses; what is returned takes it away again."""
+    before = variable.regularizer
+    variable.regularizer = penalty if before is None else lambda value: before(value) + penalty(value)
+
+    def undo() -> None:
+        variable.regularizer = before
+
+    return undo
+
+
+def watch_gradients(optimizer: Any, seen: Callable[[list], None]) -> Callable[[], None]:
+    """Show `seen` the (gradient, variable) pairs of each step before they are applied; what is returned ends it."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # behind the one that scales losses
+    original = inner.apply
+
+    def apply(grads: Any, trainable_variables: Any = None) -> Any:
+        variables = inner._trainable_variables if trainable_variables is None else trainable_variables
+        grads, variables = list(grads), list(variables)
+        seen(list(zip(grads, variables, strict=True)))
+        return original(grads, trainable_variables if trainable_variables is None else variables)
+
+    vars(inner)["apply"] = apply
+    return lambda: vars(inner).pop("apply", None)
+
+
 def input_specs(model: Any) -> Any:
     """The shapes that a subclassed model was built with: a structure of (shape without batch, dtype or None).
 

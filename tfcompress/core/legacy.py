@@ -176,6 +176,46 @@ def regularizer_of(layer: Any, variable: Any) -> Any:
     return None
 
 
+def constraint_of(variable: Any) -> Any:
+    """What is applied to a variable after each optimizer step, or None."""
+    return variable.constraint
+
+
+def constrain(variable: Any, constraint: Any) -> None:
+    """Have something applied to a variable after each optimizer step; None ends it."""
+    inner = getattr(variable, "_variable", variable)  # an autocast variable stands for the real one
+    for part in getattr(inner, "_values", (inner,)):  # a distributed one for one on each device
+        part._constraint = constraint
+
+
+def add_penalty(layer: Any, variable: Any, penalty: Callable[[Any], Any]) -> Callable[[], None]:
+    """Add a penalty of one of the layer's variables to its losses; what is returned takes it away again."""
+
+    def loss() -> Any:
+        return penalty(variable)
+
+    layer._callable_losses.append(loss)
+
+    def undo() -> None:
+        layer._callable_losses.remove(loss)
+
+    return undo
+
+
+def watch_gradients(optimizer: Any, seen: Callable[[list], None]) -> Callable[[], None]:
+    """Show `seen` the (gradient, variable) pairs of each step before they are applied; what is returned ends it."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # behind the one that scales losses
+    original = inner.apply_gradients
+
+    def apply_gradients(grads_and_vars: Any, *args: Any, **kwargs: Any) -> Any:
+        pairs = list(grads_and_vars)
+        seen(pairs)
+        return original(pairs, *args, **kwargs)
+
+    vars(inner)["apply_gradients"] = apply_gradients
+    return lambda: vars(inner).pop("apply_gradients", None)
+
+
 def input_specs(model: Any) -> Any:
     """The shapes that a subclassed model was built with: a structure of (shape without batch, dtype or None).
 

@@ -16,6 +16,7 @@ from tfcompress.core.attributes import exchanged
 from tfcompress.core.fingerprint import CannotOpen, Fingerprint, is_batch, symbolic
 from tfcompress.core.flavor import keras
 from tfcompress.core.opaque import Opaque, Weight, saveable
+from tfcompress.core.projected import carry, plain_constraint
 from tfcompress.core.rebuild import rebuilds
 from tfcompress.core.replay import Call, calls, run
 
@@ -356,11 +357,12 @@ def _weight(layer: Any, variable: Any, name: str) -> Weight:
     floating = tf.as_dtype(variable.dtype).is_floating
     weight = Weight(
         tuple(variable.shape), flavor.variable_name(variable), bool(variable.trainable),
-        flavor.regularizer_of(layer, variable), variable.constraint,
+        flavor.regularizer_of(layer, variable), plain_constraint(variable),
         dtype=layer.dtype_policy if floating else tf.as_dtype(variable.dtype).name, name=name,
         trainable=layer.trainable)  # fmt: skip
     weight.build()
     weight.weight.assign(tf.convert_to_tensor(variable))
+    carry(variable, weight.weight)
     return weight
 
 

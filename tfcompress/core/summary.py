@@ -13,6 +13,7 @@ from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.macs import macs_of
 from tfcompress.core.opaque import Opaque
+from tfcompress.core.projected import described
 from tfcompress.core.replay import Call, calls
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import Transformed, named_weights
@@ -142,6 +143,7 @@ def _done(call: Call, notes: dict[str, str], readers: dict[int, list[Call]]) -> 
     behind = [layer, *(operation for operation in after if not getattr(operation, "activation", None))]
     behind = [operation for operation in behind if hasattr(operation, "describe_output")]
     words = [layer.describe()] if hasattr(layer, "describe") else []
+    words += described(layer) if isinstance(layer, keras.layers.Layer) else []
     words += list(dict.fromkeys(q.describe_output() for q in behind))
     if layer.name in notes:
         words.append(notes[layer.name])

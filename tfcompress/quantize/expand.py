@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.grid import Grid
+from tfcompress.core.projected import carry
 from tfcompress.core.replay import Call, calls, replay
 from tfcompress.quantize.kinds import Kind, activation_name, kind_of
 from tfcompress.quantize.layouts import kernel_grids
@@ -62,6 +63,8 @@ def _separated(layer: Any) -> tuple[Any, Any] | None:
     pointwise.build((None, *channels, second.shape[-2]) if last else (None, second.shape[-2], *channels))
     depthwise.set_weights([first])
     pointwise.set_weights([second, *bias])
+    for old, new in zip(layer.weights, (*depthwise.weights, *pointwise.weights), strict=True):
+        carry(old, new)
     return depthwise, pointwise
 
 
@@ -106,6 +109,7 @@ def _with_folded(layer: Any, norm: Any, input_shape: Any) -> Any:
     old_bias = bias[0] if bias else np.zeros(factor.shape)
     new_bias = (old_bias - mean) * factor + (np.array(norm.beta) if norm.center else 0.0)
     folded.set_weights([kernel * factor.reshape(shape), new_bias])
+    carry(layer.weights[0], folded.weights[0])
     return folded
 
 

@@ -1,0 +1,244 @@
+"""Zeros while a plain model trains, as a Keras callback."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.core.projected import detach, project
+from tfcompress.prune import budgets, patterns, schedules
+from tfcompress.prune.data_scores import Apoz, Gradient, Movement, Taylor, Wanda
+from tfcompress.prune.remake import remake
+from tfcompress.prune.scores import Magnitude, Random, Score
+from tfcompress.prune.second_order import OBD, OBS, SparseGPT
+from tfcompress.prune.targets import Target, targets
+
+_SCORES: dict[str, type[Score]] = {
+    "magnitude": Magnitude, "random": Random, "gradient": Gradient, "taylor": Taylor, "movement": Movement,
+    "apoz": Apoz, "wanda": Wanda, "obd": OBD, "obs": OBS, "sparsegpt": SparseGPT,
+}  # fmt: skip
+
+
+class Pruning(keras.callbacks.Callback):
+    """Makes weights zero on a schedule, and holds them at zero while the model trains.
+
+    The zeros are held by the constraints of the kernels, which optimizers apply inside the compiled step: the model
+    stays the plain model that it is, nothing wraps it, nothing is to be stripped, its file is sparse. They hold beyond
+    the callback, in later fits and in whatever `tfcompress` makes of the model; `release` lets them go. What is zero
+    stays zero unless the schedule's share falls.
+
+    In `fit` it is a callback. In a loop of one's own:
+
+        pruning.attach(model)               before the step is traced by tf.function
+        for x, y in batches:
+            pruning.step()
+            train_step(x, y)                ends in optimizer.apply_gradients, or optimizer.apply
+
+    Steps are those of the optimizer (`optimizer.iterations`). Under `steps_per_execution=n` a decision falls on the
+    first multiple of n that is not before it.
+
+    Args:
+        schedule: when zeros are decided and how many: `PolynomialDecay`, `CosineDecay`, `ConstantSparsity`, `OneShot`,
+            `Iterative`, or a schedule of `tensorflow_model_optimization`.
+        score: which weights go: "magnitude", "random", "gradient", "taylor", "movement", "apoz", "wanda", "obd",
+            "obs", "sparsegpt", or an object such as `Taylor(data=(x, y))`. Those that need data and are given none look
+            at the batches of `fit`.
+        pattern: which go together: "unstructured", "2:4" (2 of 4 live), (height, width) of a block, "channels".
+        budget: how the share is spread over kernels: "uniform", "erk", "global", or final shares by layer such as
+            {"head": 0.5}.
+        select: which layers: a layer class, a name pattern, a layer, a predicate, or a list of these. Default: every
+            kernel but those of depthwise convolutions.
+
+    Raises:
+        ValueError, TypeError: an argument is none of these.
+
+    Source: Zhu & Gupta 2017, arXiv:1710.01878 (gradual pruning; the threshold of "magnitude" is theirs).
+
+    >>> from tfcompress.prune import ConstantSparsity
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="body")])
+    >>> model.compile("sgd", "mse")
+    >>> pruning = Pruning(ConstantSparsity(0.75), select="body")
+    >>> _ = model.fit(np.ones((2, 8)), np.ones((2, 4)), verbose=0, callbacks=[pruning])
+    >>> int(np.sum(model.get_weights()[0] == 0)), pruning.sparsity()
+    (24, 0.75)
+    """
+
+    def __init__(self, schedule: Any, *, score: Any = "magnitude", pattern: Any = "unstructured",
+                 budget: Any = "uniform", select: Any = None) -> None:  # fmt: skip
+        super().__init__()
+        self.schedule = schedules.resolve(schedule)
+        self.score = resolved(score)
+        self.pattern = patterns.resolve(pattern)
+        self.budget = budgets.resolve(budget)
+        self.select = select
+        self.targets: list[Target] = []
+        self._owner: Any = None  # the model that `targets` are of
+        self._last = -1  # steps that were asked for a decision
+        self._first = 0  # steps that were done when the epoch began
+        self._calls = 0  # of `step`, for a loop without a compiled optimizer
+        self._waiting: tuple[int, float] | None = None  # a decision for which the score has not seen enough
+
+    def attach(self, model: Any) -> None:
+        """Hold zeros on a model's kernels from now on; those that it has stay.
+
+        Raises:
+            ValueError: the selection matches nothing.
+        """
+        if self._owner is model and self.targets:
+            return
+        self.targets = targets(model, self.select)
+        self.budget.check([target.layer for target in self.targets], model)
+        self._owner = model
+        self._last, self._calls, self._waiting = -1, 0, None
+
+    def release(self) -> None:
+        """Let the weights go: from the next fit on they train from zero like all others."""
+        for target in self.targets:
+            detach(target.variable, target.mask)
+        remake(self._owner)
+        self.targets, self._owner = [], None
+
+    def sparsity(self) -> float:
+        """Share of zeros over all kernels that it holds, in [0, 1]."""
+        sizes = np.array([np.prod(target.shape) for target in self.targets], float)
+        return float(np.sum(sizes * [target.mask.sparsity for target in self.targets]) / np.sum(sizes))
+
+    def step(self, step: int | None = None) -> None:
+        """Decide what is due; to be called before each step of a training loop of one's own.
+
+        Args:
+            step: optimizer steps done so far. Default: those of the compiled model's optimizer, else the number of
+                calls before this one.
+
+        Raises:
+            ValueError: `attach` was not called.
+        """
+        if not self.targets:
+            raise ValueError("`Pruning.step` needs a model: call `pruning.attach(model)` before the loop")
+        if step is None:
+            step = self._calls if getattr(self._owner, "optimizer", None) is None else self._done()
+        self._calls += 1
+        self._advance(step, step)
+
+    def project(self) -> None:
+        """Put the weights onto their zeros now; for loops that change weights without a Keras optimizer."""
+        for target in self.targets:
+            project(target.variable)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        known = self._owner is self.model and bool(self.targets)
+        self.attach(self.model)
+        if self.score.attach(self.model, self.targets) or not known:
+            remake(self.model)
+        done = self._done()
+        self._last = done if known and self._last == done else done - 1
+        self._catch_up(done)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._first = self._done()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._advance(self._first + batch)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.project()  # something else may have set weights: averages of them, a best epoch
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.schedule.closes:
+            done = self._done()
+            self._advance(done, done)
+        self.project()
+        if self.score.detach():
+            remake(self.model)
+
+    def _done(self) -> int:
+        steps = self._owner.optimizer.iterations
+        return int(flavor.read(steps) if flavor.is_variable(steps) else steps)
+
+    def _advance(self, guess: int, done: int | None = None) -> None:
+        """Decide for the last step up to now that asks for it.
+
+        `guess` may run ahead of the optimizer, which leaves steps out whose gradients are not finite; its own number
+        `done` is asked for only when something is due: reading it waits for the device.
+        """
+        if self._waiting is not None and self.score.is_ready():
+            due, self._waiting = self._waiting, None
+            self._decide(*due)
+        for step in range(guess, self._last, -1):
+            asked, share = self.schedule(step)
+            if asked:
+                done = self._done() if done is None else done
+                if done < step:
+                    return
+                self._decide(step, share)
+                break
+        self._last = max(guess, self._last)
+
+    def _catch_up(self, done: int) -> None:
+        """A model whose optimizer is past decisions that were never made has them made at once."""
+        if done <= self.schedule.begin_step or isinstance(self.schedule, schedules.Foreign):
+            return
+        share = self.schedule.sparsity(done)
+        latest = next((s for s in range(done - 1, self.schedule.begin_step - 1, -1) if self.schedule.is_due(s)), None)
+        if latest is None or self.sparsity() > 0 or self.schedule.sparsity(latest) == 0:
+            return
+        warnings.warn(
+            f"Training goes on at step {done} of the optimizer and finds no zeros, but the schedule begins at step "
+            f"{self.schedule.begin_step}: {share:.0%} of the weights become zero at once. Compile the model anew to "
+            f"count steps from 0, or give the schedule later steps",
+            stacklevel=2,
+        )
+        self._decide(latest, self.schedule.sparsity(latest))
+
+    def _decide(self, step: int, share: float) -> None:
+        if share > self.pattern.limit() + 1e-6:
+            raise ValueError(
+                f"`schedule` asks for {share:.1%} zeros, `pattern` {self.pattern} has at most {self.pattern.limit():.1%}"
+            )
+        if share > 0 and not self.score.is_ready():
+            self._waiting = (step, share)
+            return
+        counts, units = self._counts(share)
+        for target, count, own in zip(self.targets, counts, units, strict=True):
+            weights = target.value()
+            if self.score.breaks_ties:
+                own = patterns.ranked(own, self.pattern.units(np.abs(weights), target.axis))
+            kept = self.pattern.kept(own, count, target.shape, target.axis)
+            if self.score.compensates and share > 0:
+                weights, kept = self.score.compensate(target, kept, self.pattern)
+            target.mask.decide(kept, step)
+            target.assign(weights)
+
+    def _counts(self, share: float) -> tuple[list[int], list[np.ndarray]]:
+        """How many units of each kernel live, and the units' scores; what is zero already comes last."""
+        if share == 0.0:
+            found = [np.ones(target.shape, np.float32) for target in self.targets]
+        else:
+            found = self.score.scores(self.targets)
+        units, known = [], []
+        for target, own in zip(self.targets, found, strict=True):
+            kept = target.mask.kept
+            scores = self.pattern.units(np.where(kept, own, np.zeros((), own.dtype)), target.axis)
+            alive = self.pattern.units(kept.astype(own.dtype), target.axis) > 0
+            units.append(np.where(alive, scores, np.array(-np.inf, own.dtype)))
+            known.append(budgets.Kernel(target.layer, target.shape, units[-1]))
+        final = self.schedule.final if isinstance(self.budget, budgets.PerLayer) else share
+        return self.budget.counts(known, share, final), units
+
+
+def resolved(score: Any) -> Score:
+    """What a user passed as a score: an object, or the name of one with its defaults.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(score, Score):
+        return score
+    if isinstance(score, str) and score in _SCORES:
+        return _SCORES[score]()
+    raise ValueError(
+        f"`score` must be one of {list(_SCORES)}, or an object of `tfcompress.prune` such as Taylor(data=(x, y)). "
+        f"Received: score={score!r}"
+    )

@@ -1,0 +1,112 @@
+"""Sums over batches of something computed from the gradient of each kernel."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.prune.batches import labelled, metrics_kept
+from tfcompress.prune.targets import Target
+
+#: (gradient, weight) -> what is summed; all of the kernel's shape.
+Summand = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class GradientSums:
+    """One sum for each kernel, filled by the optimizer's own steps or from data.
+
+    Args:
+        model: what is trained.
+        targets: its kernels.
+        summand: what is summed.
+    """
+
+    def __init__(self, model: Any, targets: Sequence[Target], summand: Summand) -> None:
+        self._model, self._targets, self._summand = model, list(targets), summand
+        with model.distribute_strategy.scope():
+            self._sums = [_sum(target.shape) for target in targets]
+            self._count = _sum(())
+        self._places = {id(_inner(target.variable)): place for place, target in enumerate(targets)}
+        self._undo: Callable[[], Any] | None = None
+        self._step: Any = None
+
+    def watch(self) -> None:
+        """Fill the sums in each step of the model's optimizer, for which the step must be made anew."""
+        self._undo = flavor.watch_gradients(self._model.optimizer, self._seen)
+
+    def unwatch(self) -> None:
+        """Let the optimizer go."""
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
+
+    @property
+    def count(self) -> int:
+        """Batches in the sums; on several devices each one's part of a batch counts."""
+        return int(tf.convert_to_tensor(self._count))
+
+    def totals(self, reset: bool) -> list[np.ndarray]:
+        """The sums, one array for each kernel."""
+        values = [np.asarray(tf.convert_to_tensor(total)) for total in self._sums]
+        if reset:
+            for variable in (*self._sums, self._count):
+                variable.assign(tf.zeros(variable.shape))
+        return values
+
+    def _seen(self, pairs: list) -> None:
+        for gradient, variable in pairs:
+            place = self._places.get(id(_inner(variable)))
+            if place is not None and gradient is not None:
+                weight = flavor.read(variable)
+                self._sums[place].assign_add(_float(self._summand(tf.convert_to_tensor(gradient), weight)))
+        self._count.assign_add(1.0)
+
+    def fill(self, data: Any, batch_size: int, limit: int, loss: Any) -> None:
+        """Fill the sums from data, in inference mode.
+
+        Args:
+            data: as `labelled` takes it.
+            batch_size: rows of a batch, where the data are arrays.
+            limit: at most so many batches.
+            loss: (labels, predictions) -> loss; None: the one that the model is compiled with.
+
+        Raises:
+            ValueError: no data, or no loss.
+        """
+        model = self._model
+        if loss is None and getattr(model, "optimizer", None) is None:
+            raise ValueError(f"A score by gradients needs a loss: compile {model.name!r}, or give the score `loss=`")
+
+        if self._step is None:
+            self._step = tf.function(functools.partial(self._gradients, loss), reduce_retracing=True)
+        with metrics_kept(model):
+            for x, y, weight in labelled(data, batch_size, limit):
+                self._step(*flavor.map_structure(lambda v: None if v is None else tf.convert_to_tensor(v), (x, y, weight)))
+
+    def _gradients(self, loss: Any, x: Any, y: Any, weight: Any) -> None:
+        """Add what one batch gives."""
+        variables = [target.variable for target in self._targets]
+        with tf.GradientTape() as tape:
+            predictions = self._model(x, training=False)
+            if loss is None:
+                value = self._model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=weight)
+            else:
+                value = tf.reduce_mean(loss(y, predictions))
+        self._seen(list(zip(tape.gradient(value, variables), variables, strict=True)))
+
+
+def _sum(shape: tuple[int, ...]) -> tf.Variable:
+    return tf.Variable(tf.zeros(shape), trainable=False, synchronization=tf.VariableSynchronization.ON_READ,
+                       aggregation=tf.VariableAggregation.SUM)  # fmt: skip
+
+
+def _float(value: tf.Tensor) -> tf.Tensor:
+    return tf.cast(value, tf.float32)
+
+
+def _inner(variable: Any) -> Any:
+    """tf_keras' autocast variable stands for the real one."""
+    return getattr(variable, "_variable", variable)
