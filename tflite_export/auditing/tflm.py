@@ -77,7 +77,7 @@ RULES = Rules(
         ("MAXIMUM MINIMUM", (_LONG,)),
         ("MUL SUB", (_NUMBERS,)),
         ("PACK", (_LONG,)),
-        ("ZEROS_LIKE", (types("FLOAT32", "INT32", "INT64"),)),
+        ("ZEROS_LIKE", (types("FLOAT32", "INT8", "INT32", "INT64"),)),
         ("QUANTIZE", (_from("FLOAT32", "INT8", "UINT8", "INT16", "INT32"),)),
         ("RESHAPE SQUEEZE", ()),
         ("REVERSE_V2", (types("FLOAT32", "INT8", "UINT8", "INT16", "INT32", "INT64", "BOOL"),)),

@@ -64,9 +64,17 @@ def _no_dynamic_range(use: Use) -> Obstacle | None:
 
 
 def _bias(use: Use) -> Obstacle | None:
-    if use.input(2) is None:
+    bias = use.input(2)
+    if bias is None:
         return Obstacle("it has no bias", "give the layer a bias, zeros will do")
-    return None
+    return _bias_grid(use)
+
+
+def _bias_grid(use: Use) -> Obstacle | None:
+    bias = use.input(2)
+    if bias is None or bias.type != "INT32" or bias.quantization is not None:
+        return None
+    return Obstacle("its integer bias has no scale", "convert the model again: the scale is that of input times kernel")
 
 
 def _concatenation(use: Use) -> Obstacle | None:
@@ -121,8 +129,8 @@ OPERATIONS = table(
                            _weights(1, packed=False), _no_dynamic_range)),
     ("TRANSPOSE_CONV", (_EIGHT, one_scale, constant(0, "output size"), constant(1, "kernel"), constant(3, "bias"),
                         _weights(1, packed=False))),
-    ("FULLY_CONNECTED", (_EIGHT, one_scale, rank(1, 2, 2), constant(1, "kernel"), constant(2, "bias"), _FUSED,
-                         _weights(1, packed=True))),
+    ("FULLY_CONNECTED", (_EIGHT, one_scale, rank(1, 2, 2), constant(1, "kernel"), constant(2, "bias"), _bias_grid,
+                         _FUSED, _weights(1, packed=True))),
     ("DEPTH_TO_SPACE SPACE_TO_DEPTH", (_EIGHT, one_scale)),
     ("MEAN SUM REDUCE_MAX REDUCE_MIN", (_EIGHT, one_scale, constant(1, "list of axes"),
                                         input_type(1, "INT32", what="list of axes"))),

@@ -22,7 +22,8 @@ def conv(kind="INT8", weights="INT8", scale=0.1, bias=True, options=None, name="
         values = np.zeros(108, "int8")
     tensors = [tensor((1, 8, 8, 4), kind, name="x", **grid(kind)),
                tensor((6, 3, 3, 4), weights, values, name="w", **grid(weights, scale)),
-               tensor((6,), "FLOAT32" if kind == "FLOAT32" else "INT32", np.zeros(6, "float32"), name="b"),
+               tensor((6,), "FLOAT32" if kind == "FLOAT32" else "INT32", np.zeros(6, "float32"), name="b",
+                      **grid(kind, np.multiply(scale, 0.1))),
                tensor((1, 6, 6, 6), kind, name="y", **grid(kind))]
     made = options or schema.Conv2DOptionsT(strideH=1, strideW=1, padding=1, dilationHFactor=1, dilationWFactor=1)
     return file_of(tensors, [op(name, (0, 1, 2 if bias else -1), (3,), made)], (0,), (3,))
@@ -48,6 +49,13 @@ def test_an_integer_convolution_runs_where_integers_do(target):
 @pytest.mark.parametrize("target", ["xnnpack", "gpu", "nnapi", "tflm", "coreml", "web"])
 def test_a_float_convolution_runs_where_floats_do(target):
     assert verdict(conv("FLOAT32", "FLOAT32"), target) == ("runs", "")
+
+
+def test_an_integer_bias_without_a_scale_stays_outside_xnnpack():
+    model = unpacked(conv())
+    model.subgraphs[0].tensors[2].quantization = None
+    found, reason = verdict(packed(model), "xnnpack")
+    assert found == "falls back" and "bias" in reason
 
 
 @pytest.mark.parametrize(
@@ -77,7 +85,8 @@ def test_four_bits():
         tensors = [tensor((1, 4), "INT8", **GRID),
                    tensor((2, 4), "INT4", np.zeros(4, "int8"), scale=scale, zero=np.zeros(np.size(scale), int)),
                    tensor((1, 2), "INT8", **GRID)]
-        dense4 = file_of(tensors, [op("FULLY_CONNECTED", (0, 1, -1), (2,), schema.FullyConnectedOptionsT())], (0,), (2,))
+        layer = op("FULLY_CONNECTED", (0, 1, -1), (2,), schema.FullyConnectedOptionsT())
+        dense4 = file_of(tensors, [layer], (0,), (2,))
         assert verdict(dense4, "tflm")[0] == tflm
         assert verdict(dense4, "xnnpack")[0] == "runs"
 
