@@ -43,11 +43,11 @@ class Checkup:
         return [{**asdict(row), "works": row.works} for row in self.targets]
 
     def __str__(self) -> str:
-        rows = [
-            (row.target, "works" if row.works else "missing", row.summary, "\n".join(map(str, row.missing)))
-            for row in self.targets
-        ]
-        return rendering.render(rendering.table("Targets", ("target", "", "measures on", "needs"), rows))
+        rows = [(row.target, "works" if row.works else "missing", row.summary) for row in self.targets]
+        text = rendering.render(rendering.table("Targets", ("target", "", "measures on"), rows))
+        # Not wrapped: commands are there to be copied.
+        needs = [f"{row.target}: {lack}" for row in self.targets for lack in row.missing]
+        return "\n".join([text, *(["", "Missing", *needs] if needs else [])])
 
 
 def checkup() -> Checkup:

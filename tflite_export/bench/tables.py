@@ -57,8 +57,9 @@ class Table:
             columns = {name: partial(_count, name) for name in names}
             parts += [_side_by_side("Counts", _WHO | columns, counted)]
         parts += [part for result in self.results if (part := _operations(result)) is not None]
-        parts += self._notes()
-        return rendering.render(*(line for part in parts for line in (part, "")))
+        text = rendering.render(*(line for part in parts for line in (part, "")))
+        # Not wrapped: reasons hold commands that are there to be copied.
+        return "\n".join([text, *self._notes()])
 
     def csv(self) -> str:
         """Comma-separated values: a heading and one line a result; what holds several values is JSON."""
@@ -69,7 +70,7 @@ class Table:
         return "\n".join(ran) or "Results"
 
     def _notes(self) -> list[str]:
-        """Reasons of what did not run; warnings, each once with the files that it is about."""
+        """Reasons of what did not run; warnings, each once with the files that it is about; an empty line before."""
         lines = [
             f"{result.name} on {result.target}: {result.status}: {result.reason}"
             for result in self.results
@@ -85,7 +86,8 @@ class Table:
         for warning, names in about.items():
             where = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
             lines.append(f"{where}: {warning}")
-        return ["\n".join(lines)] if lines else []
+        # Names come from files and file systems: what would move the cursor is not printed.
+        return ["", *("".join(c if c.isprintable() else "?" for c in line) for line in lines)] if lines else []
 
 
 def table(results: Result | Iterable[Result]) -> Table:
