@@ -18,6 +18,7 @@ from tflite_export.auditing.rules import Rules, table
 from tflite_export.auditing.use import Use
 
 _SMALL = types("INT8", "UINT8", "INT16")
+_WIDE = types("INT8", "UINT8", "INT16", "INT32")
 _PER_AXIS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 _LARGEST_MEAN = 4096
 
@@ -84,7 +85,8 @@ RULES = Rules(
     title="Ethos-U",
     source="Vela 5.2.0, its report of supported operators for Ethos-U55 and U65",
     operations=table(
-        ("ABS ADD MUL SUB NEG MAXIMUM MINIMUM SQUARED_DIFFERENCE", (types("INT8", "UINT8", "INT16", "INT32"),)),
+        ("ADD MUL SUB NEG", (_WIDE,)),
+        ("ABS MAXIMUM MINIMUM SQUARED_DIFFERENCE", (_SMALL,)),
         ("ARG_MAX", (_SMALL,)),
         ("AVERAGE_POOL_2D MAX_POOL_2D", (_SMALL, _pool, _strides(3))),
         ("BATCH_MATMUL", (types("INT8"),)),
@@ -97,14 +99,15 @@ RULES = Rules(
         ("EXPAND_DIMS RESHAPE SQUEEZE", ()),
         ("FULLY_CONNECTED", (_SMALL, *_WEIGHTS[1:])),
         ("HARD_SWISH LEAKY_RELU LOGISTIC PRELU RELU RELU6 RELU_0_TO_1 RELU_N1_TO_1 TANH", (_SMALL,)),
-        ("QUANTIZE", (types("INT8", "UINT8", "INT16", "INT32"),)),
+        ("QUANTIZE", (input_type(0, "INT8", "UINT8", "INT16", what="input"),)),
         ("MEAN", (_SMALL, constant(1, "list of axes"), _mean)),
         ("MIRROR_PAD PAD PADV2", (_SMALL, constant(1, "padding"))),
-        ("REDUCE_MAX REDUCE_MIN SUM", (_SMALL, constant(1, "list of axes"))),
+        ("REDUCE_MAX REDUCE_MIN", (_SMALL, constant(1, "list of axes"))),
+        ("SUM", (_WIDE, constant(1, "list of axes"))),
         ("RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR REVERSE_V2 SOFTMAX", (_SMALL,)),
         ("SLICE", (_SMALL, constant(1, "start"), constant(2, "size"))),
         ("STRIDED_SLICE", (_SMALL, constant(1, "start"), constant(2, "end"), constant(3, "step"), no_slice_masks)),
-        ("TRANSPOSE", (types("INT8", "UINT8", "INT16", "INT32"), constant(1, "order of axes"))),
+        ("TRANSPOSE", (_WIDE, constant(1, "order of axes"))),
         ("TRANSPOSE_CONV", (_SMALL, constant(1, "kernel"), _transposed)),
         ("UNIDIRECTIONAL_SEQUENCE_LSTM", (types("INT8", "INT16"),)),
     ),

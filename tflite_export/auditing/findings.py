@@ -6,13 +6,13 @@ from tflite_export.auditing.rules import Finding, Look, uses
 from tflite_export.auditing.use import Use
 from tflite_export.graph import FLOATS, Model, Tensor
 
-_MOST_NAMES = 4
+_MOST_NAMES, _LONGEST = 4, 80
 
 
 def _names(values: Sequence[str]) -> str:
     unique = list(dict.fromkeys(values))
     more = f" and {len(unique) - _MOST_NAMES} more" if len(unique) > _MOST_NAMES else ""
-    return ", ".join(repr(value) for value in unique[:_MOST_NAMES]) + more
+    return ", ".join(repr(value[:_LONGEST]) for value in unique[:_MOST_NAMES]) + more
 
 
 def _called(model: Model) -> list[Tensor]:

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import tempfile
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,11 +34,15 @@ def ask(content: bytes, model: Model, rules: Rules, kind: str) -> Answer:
         return Answer(source, stops=f"Vela does not compile the file: {said.cause()}")
     left = _left(said.out + "\n" + said.err)
     verdicts = {}
-    for graph in model.subgraphs:
+    graphs = model.subgraphs
+    names = Counter(graph.tensors[op.outputs[0]].name for graph in graphs for op in graph.operators if op.outputs)
+    for graph in graphs:
         for op in graph.operators:
             name = graph.tensors[op.outputs[0]].name if op.outputs else ""
             if op.is_custom or op.kind not in rules.operations:
                 continue  # Vela passes on in silence what it has no entry for
+            if names[name] > 1 and any(called == name for _, called in left):
+                continue  # several operators of that name: which one Vela means cannot be told
             reason = next((left[part, name] for part in (op.kind, *_FUSED) if (part, name) in left), "")
             verdicts[graph.index, op.index] = Verdict(not reason, reason)
     return Answer(source, verdicts)
