@@ -190,7 +190,7 @@ class Adb:
         """
         # The line break ends a command that ends in a comment or lacks one itself.
         done = _adb([*self._command, "shell", f"{command}\necho {_MARK}$?"], timeout)
-        text = done.stdout.replace("\r\n", "\n")
+        text = done.stdout
         status = _STATUS.search(text)
         if status is None:
             said = (text + done.stderr).strip()
@@ -238,7 +238,7 @@ class Adb:
 
 
 def _adb(command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
-    """One call of adb. Its bytes are no text for sure: an app's log is part of what a phone prints."""
+    """One call of adb, with plain line ends. Its bytes are no text for sure: an app's log is part of them."""
     try:
         return subprocess.run(
             command,

@@ -147,7 +147,7 @@ def read_entry(file: Named, entry: Mapping[str, Any], common: Mapping[str, Any],
             return failed(file, "android", "the app measured another file of this name", **common)
         if entry.get("status") != "ok":
             return failed(file, "android", entry.get("reason") or "the app gave no reason", **common)
-        times = {name: _number(entry, f"{name}_ms") for name in _TIMES}
+        times: dict[str, Any] = {name: _number(entry, f"{name}_ms") for name in _TIMES}
         if times["median"] is None:
             return failed(file, "android", "the app timed nothing", **common)
         agreement = entry.get("agreement")

@@ -224,5 +224,5 @@ def _merged(turns: list[Measured]) -> Measured:
     runs = sum(turn.runs for turn in turns)
     average = sum(turn.average * turn.runs for turn in turns) / runs
     least = min((turn.min for turn in turns if turn.min is not None), default=None)
-    figures = {name: middle(name) for name in ("init", "median", "std", "p5", "p95")}
+    figures: dict[str, Any] = {name: middle(name) for name in ("init", "median", "std", "p5", "p95")}
     return replace(turns[0], runs=runs, average=average, min=least, **figures)

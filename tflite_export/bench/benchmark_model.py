@@ -187,8 +187,8 @@ def _classic(lines: list[str]) -> dict[str, float]:
         elif line.startswith("p5=") and found:
             found[-1] |= {name: float(value) for name, value in _FIGURE.findall(line)}
         elif "nference timings in us:" in line:
-            told = re.findall(r"(Init|First inference|Inference(?: \(avg\))?|no stats): ([\d.e+]+)", line)
-            head = {name.removesuffix(" (avg)"): float(value) for name, value in told}
+            told = re.findall(r"(Init|First inference): ([\d.e+]+)", line)
+            head = {name: float(value) for name, value in told}
         elif (session := re.match(r"Initialized session in ([\d.]+) ?ms", line)) is not None:
             head.setdefault("Init", 1e3 * float(session.group(1)))
     figures = {}

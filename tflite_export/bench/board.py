@@ -23,7 +23,7 @@ BEGIN = b"tflite_export_begin\n"
 
 def facts() -> dict:
     """All that is known of this machine; an entry that cannot be found out is left out."""
-    found = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
+    found: dict = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
     found["executable"] = sys.executable
     if hasattr(os, "getloadavg"):
         found["load"] = os.getloadavg()[0]

@@ -145,9 +145,11 @@ class _Session:
 
     def _open(self, one: _Run, stack: contextlib.ExitStack) -> None:
         one.feeds = feeds(one.file.content, self._job.samples).head(TIMES)
-        one.child = stack.enter_context(RemoteProcess(self._board, one.file.content, timeout=self._timeout))
+        child = RemoteProcess(self._board, one.file.content, timeout=self._timeout)
+        one.child = child
+        stack.enter_context(child)
         compiled = self._accelerator.startswith("compiled-")
-        one.opened = one.child.call(
+        one.opened = child.call(
             "open",
             one.feeds.arrays,
             engine="compiled" if compiled else "interpreter",
@@ -156,8 +158,8 @@ class _Session:
             threads=self._job.threads,
             times=one.feeds.times,
         )[0]
-        one.first = float(one.child.call("time", runs=1)[1]["times"][0])
-        one.child.call("time", runs=0, warm=_WARM_SECONDS)
+        one.first = float(child.call("time", runs=1)[1]["times"][0])
+        child.call("time", runs=0, warm=_WARM_SECONDS)
 
     def _result(self, one: _Run) -> Result:
         cores, machine = self._before.get("cores"), self._before.get("machine")
