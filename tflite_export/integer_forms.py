@@ -64,8 +64,13 @@ def _square(draft: Draft, op: Any, samples: Samples | None) -> None:
 
 
 def _cast(draft: Draft, op: Any, samples: Samples | None) -> None:
-    """A truth value selects 1 or 0; an integer is looked up in a table of real numbers."""
+    """A truth value selects 1 or 0; an integer is looked up in a table of real numbers, after its type was widened."""
     source = op.inputs[0]
+    if draft.type(source) in ("UINT8", "INT8", "INT16"):
+        result = draft.add_tensor(draft.tensors[source].shape, "INT32", f"{draft.name(op.outputs[0])}/wide")
+        options = schema.CastOptionsT(inDataType=draft.tensors[source].type, outDataType=schema.TensorType.INT32)
+        draft.insert(draft.place(op), "CAST", [source], [result], options)
+        op.inputs, source = [result], result
     if draft.type(source) == "BOOL":
         one, zero = _scalar(draft, op, 1.0), _scalar(draft, op, 0.0)
         draft.become(op, "SELECT_V2", [source, one, zero], schema.SelectV2OptionsT())
@@ -183,6 +188,7 @@ def lower(draft: Draft) -> None:
         draft: an integer file, changed in place.
     """
     _lower_splits(draft)
+    _reshape_later(draft)
     for op in list(draft.operators):
         moving = [i for i in op.inputs if not draft.is_constant(i)]
         known = draft.kind(op) in KERNELS or is_tabled(draft, op)
@@ -200,6 +206,24 @@ def lower(draft: Draft) -> None:
     widen_squares(draft)
     finer_roots(draft)
     drop_unused_codes(draft)
+
+
+def _reshape_later(draft: Draft) -> None:
+    """What `KERNELS` compute is quantized before it gets another shape."""
+    users = draft.users()
+    for op in draft.operators:
+        shaped = users.get(op.outputs[0], []) if draft.kind(op) in KERNELS else []
+        behind = users.get(shaped[0].outputs[0], []) if len(shaped) == 1 else []
+        if not behind or draft.kind(shaped[0]) != "RESHAPE" or [draft.kind(one) for one in behind] != ["QUANTIZE"]:
+            continue
+        target = draft.tensors[behind[0].outputs[0]]
+        made = draft.tensors[op.outputs[0]].shape
+        whole = draft.add_tensor(made, draft.type(behind[0].outputs[0]), f"{draft.name(op.outputs[0])}_whole",
+                                 quantization=target.quantization)  # fmt: skip
+        draft.insert(draft.place(shaped[0]), "QUANTIZE", [op.outputs[0]], [whole], behind[0].builtinOptions, version=2)
+        shaped[0].inputs = [whole, *shaped[0].inputs[1:]]
+        shaped[0].outputs = list(behind[0].outputs)
+        draft.operators.remove(behind[0])
 
 
 def _lower_splits(draft: Draft) -> None:

@@ -137,20 +137,20 @@ def _codes(kernel: np.ndarray, axis: int | None, rows: np.ndarray, scale: np.nda
 
 
 def _inferred(kernel: np.ndarray, axis: int | None, rows: np.ndarray) -> Codes | None:
-    """Codes of a kernel whose own numbers lie on a symmetric grid: v / max|v| * Q is whole in every channel.
+    """Codes of a kernel whose own numbers lie on a symmetric grid: v / max|v| * Q is whole, max|v| that of each channel
+    or of the kernel.
 
     Grids of 8 bits are left to the converter, which finds them again by the same rule. Too few numbers would lie on
     some grid by chance.
     """
-    largest = np.abs(rows).max(1, keepdims=True) if axis is not None else np.abs(rows).max(keepdims=True)
-    if rows.size - largest.size < _FEW or not largest.any():
-        return None
-    for bits in range(2, 8):
-        top = 2 ** (bits - 1) - 1
-        steps = rows / np.maximum(largest, 1e-30) * top
-        codes = np.round(steps)
-        if np.abs(steps - codes).max() <= 1e-3:
-            scale = _scale(rows, codes, axis is None)
+    whole = np.abs(rows).max(keepdims=True)
+    for largest in (whole,) if axis is None else (np.abs(rows).max(1, keepdims=True), whole):
+        if rows.size - largest.size < _FEW or not largest.any():
+            continue
+        for bits in range(2, 8):
+            steps = rows / np.maximum(largest, 1e-30) * (2 ** (bits - 1) - 1)
+            codes = np.round(steps)
+            scale = _scale(rows, codes, axis is None) if np.abs(steps - codes).max() <= 1e-3 else None
             if scale is not None:
                 return _codes(kernel, axis, codes, scale, bits, "values")
     return None

@@ -37,6 +37,7 @@ def floating(source: Source, spec: ExportSpec, key: str) -> Draft:
     if unknown:
         raise ExportError(f"The runtime has no such operation: {'; '.join(unknown)}")
     heal(draft)
+    boundary.separate(draft)  # the quantizer dies of an output that is an input
     return draft
 
 

@@ -125,15 +125,21 @@ def arranged(inputs: Sequence[Port], values: Any) -> list[Any]:
     return list(values)
 
 
+def filled(port: Port, array: np.ndarray, times: int) -> np.ndarray:
+    """Rows for `times` runs: the last one is repeated where the file's batch asks for more than there are."""
+    short = times * port.batch - array.shape[0] if array.ndim else 0
+    return np.concatenate([array, np.repeat(array[-1:], short, axis=0)]) if short > 0 else array
+
+
 def _is_array(value: Any) -> bool:
     return hasattr(value, "shape") and len(value.shape) > 0
 
 
 def runs(inputs: Sequence[Port], arrays: Sequence[np.ndarray]) -> int:
-    """How often the file must run to take all rows.
+    """How often the file must run to take all rows, the last time maybe not all of its batch.
 
     Raises:
-        ValueError: rows are not a multiple of the file's batch, or differ between inputs.
+        ValueError: there are no rows, or their numbers differ between inputs.
     """
     counts = {}
     for port, array in zip(inputs, arrays, strict=True):
@@ -141,12 +147,8 @@ def runs(inputs: Sequence[Port], arrays: Sequence[np.ndarray]) -> int:
             continue
         if array.shape[0] == 0:
             raise ValueError(f"Input {port.text}: no rows. Received: shape {list(array.shape)}")
-        if array.shape[0] % port.batch:
-            raise ValueError(
-                f"Input {port.text}: the number of rows must be a multiple of the file's batch of {port.batch}. "
-                f"Received: {array.shape[0]} rows"
-            )
-        counts[port.name] = array.shape[0] // port.batch
+        counts[port.name] = array.shape[0] / port.batch
     if len(set(counts.values())) > 1:
-        raise ValueError(f"All inputs must have the same number of rows. Received: {counts} runs of the file's batch")
-    return next(iter(counts.values()), 1)
+        rows = {port.name: array.shape[0] for port, array in zip(inputs, arrays, strict=True) if array.ndim}
+        raise ValueError(f"All inputs must have the same number of rows. Received: {rows}")
+    return int(np.ceil(next(iter(counts.values()), 1)))

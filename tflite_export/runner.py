@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export.flatbuffer import File, content_of, name_of, read
-from tflite_export.port import Port, arranged, ports, runs
+from tflite_export.port import Port, arranged, filled, ports, runs
 
 _KERNELS = ("xnnpack", "builtin", "reference")
 
@@ -119,7 +119,17 @@ class Runner:
         values = arranged(self._inputs, x)
         arrays = [port.feed(value, raw=raw) for port, value in zip(self._inputs, values, strict=True)]
         times = runs(self._inputs, arrays)
-        feeds = {port.tensor.index: array for port, array in zip(self._inputs, arrays, strict=True)}
+        pairs = list(zip(self._inputs, arrays, strict=True))
+        feeds = {port.tensor.index: filled(port, array, times) for port, array in pairs}
+        got = self._fetched(feeds, times, fetch, keep)
+        whole, rows = max(
+            ((times * port.batch, array.shape[0]) for port, array in pairs if array.ndim), default=(times, times)
+        )
+        return {index: value[:rows] if value.shape[:1] == (whole,) else value for index, value in got.items()}
+
+    def _fetched(
+        self, feeds: dict[int, np.ndarray], times: int, fetch: list[int], keep: bool
+    ) -> dict[int, np.ndarray]:
         if not self._process:
             return self._session(keep=keep).run(feeds, times, fetch)
         from tflite_export.child import run_in_child

@@ -64,10 +64,11 @@ def source_of(model: Any, spec: ExportSpec, shapes: Mapping[str, Sequence[int]] 
         graph, forms = runtime_forms(graph, fused=spec.precision != "int16x8")
     structure = flavor.graph_inputs(graph)
     symbols = flavor.flatten(structure)
-    names = [flavor.input_name(symbol) for symbol in symbols]
+    keys = {id(symbol): key for key, symbol in structure.items()} if isinstance(structure, Mapping) else {}
+    names = [keys.get(id(symbol), flavor.input_name(symbol)) for symbol in symbols]
     if set(shapes or {}) - set(names):
         raise ValueError(f"`shapes` must name inputs: {names}. Received: {sorted(set(shapes or {}) - set(names))}")
-    inputs = [_input(symbol, shapes or {}) for symbol in symbols]
+    inputs = [_input(symbol, name, shapes or {}) for symbol, name in zip(symbols, names, strict=True)]
     steps = calls(graph)
 
     def call(*tensors: tf.Tensor) -> list[tf.Tensor]:
@@ -112,9 +113,9 @@ def _maker_name(symbol: Any) -> str:
         made = flavor.producer(symbol)
     if made is None:
         return flavor.input_name(symbol)
-    if isinstance(made[0], flavor.keras.layers.Activation):  # one that was taken off its layer has that one's name
+    if isinstance(made[0], flavor.keras.layers.Activation):  # taken off its layer, or a range that saw nothing yet
         before = _maker_name(flavor.flatten(flavor.node_arguments(made[2]))[0])
-        if made[0].name == f"{before}_{getattr(made[0].activation, '__name__', '')}":
+        if made[0].name in (f"{before}_{getattr(made[0].activation, '__name__', '')}", f"{before}_range"):
             return before
     return made[0].name
 
@@ -128,8 +129,8 @@ def _paths(structure: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, 
     return [(path, structure)]
 
 
-def _input(symbol: Any, shapes: Mapping[str, Sequence[int]]) -> Input:
-    name, own = flavor.input_name(symbol), tuple(symbol.shape[1:])
+def _input(symbol: Any, name: str, shapes: Mapping[str, Sequence[int]]) -> Input:
+    own = tuple(symbol.shape[1:])
     shape = tuple(shapes.get(name, own))
     if len(shape) != len(own) or any(size not in (None, chosen) for size, chosen in zip(own, shape, strict=True)):
         raise ValueError(f"`shapes`: input {name!r} has the shape {own}, without the batch. Received: {shape}")
@@ -140,4 +141,4 @@ def _input(symbol: Any, shapes: Mapping[str, Sequence[int]]) -> Input:
         )
     if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in shape):
         raise ValueError(f"`shapes`: sizes of input {name!r} must be whole numbers >= 1. Received: {shape}")
-    return Input(name, shape, tf.as_dtype(symbol.dtype).name)
+    return Input(name, shape, tf.as_dtype(symbol.dtype).name, flavor.input_name(symbol))

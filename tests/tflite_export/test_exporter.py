@@ -5,11 +5,14 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
+import tfcompress as tfc
 import tflite_export
 from tests.zoo import ZOO
+from tflite_export.description import describe
 from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
 from tflite_export.exporter import export
+from tflite_export.runner import Runner
 
 keras, layers = tf.keras, tf.keras.layers
 
@@ -31,6 +34,10 @@ def named(model, x):
     if isinstance(x, dict):
         return x
     return dict(zip([t.name for t in model.inputs], x if isinstance(x, list) else [x], strict=True))
+
+
+def random(shape):
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
 def input_names(content):
@@ -242,3 +249,58 @@ def test_every_method_gives_a_file_that_follows_keras(method):
     found, expected = run(content, named(model, x)), model.predict(x, verbose=0)
     for output, values in expected.items():
         assert np.corrcoef(found[output].ravel(), values.ravel())[0, 1] > 0.95
+
+
+def test_an_output_may_be_an_input():
+    a, b = keras.Input((8,), name="a"), keras.Input((8,), name="b")
+    total = keras.layers.Add(name="total")([keras.layers.Dense(4)(a), keras.layers.Dense(4)(b)])
+    model, data = keras.Model([a, b], [total, a]), [random((32, 8)), random((32, 8))]
+    exported = export(tfc.calibrate(tfc.quantize_model(model), data), "int8", calibration=data)
+    outputs = list(Runner(exported)(data).values())
+    np.testing.assert_allclose(outputs[0], model.predict(data, verbose=0)[0], atol=0.15)
+    np.testing.assert_allclose(outputs[1], data[0], atol=0.02)
+
+
+def test_a_finalized_model_keeps_its_4_bit_kernels():
+    layers = [keras.layers.Dense(16, activation="relu"), keras.layers.Flatten(), keras.layers.Dense(2)]
+    model, data = keras.Sequential([keras.Input((6, 8)), *layers]), random((32, 6, 8))
+    quantized = tfc.calibrate(tfc.quantize_model(model, "w4a8"), data)
+    learned, plain = (export(one, "int8") for one in (quantized, tfc.finalize(quantized)))
+    kernels = [[(k.type, k.distinct) for k in describe(file).kernels] for file in (learned, plain)]
+    assert kernels[0] == kernels[1] and all(distinct <= 15 for _, distinct in kernels[0])
+    np.testing.assert_array_equal(Runner(learned).integers(data), Runner(plain).integers(data))
+
+
+def test_images_of_whole_numbers():
+    image = keras.Input((6, 6, 3), dtype="uint8", name="image")
+    real = keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(real)))
+    data = np.random.default_rng(0).integers(0, 256, (32, 6, 6, 3)).astype("uint8")
+    exported = export(model, "int8", calibration=data)
+    assert Runner(exported).inputs["image"].tensor.type == "UINT8" and not describe(exported).float_operations()
+    expected = model.predict(data, verbose=0)
+    assert np.corrcoef(Runner(exported)(data).ravel(), expected.ravel())[0, 1] > 0.999
+
+
+def test_inputs_have_the_keys_of_a_dict():
+    one, other = keras.Input((8,), name="img"), keras.Input((4,), name="meta")
+    joined = keras.layers.Concatenate()([one, other])
+    model = keras.Model({"x_img": one, "x_meta": other}, {"y": keras.layers.Dense(2)(joined)})
+    data = {"x_img": random((16, 8)), "x_meta": random((16, 4))}
+    exported = export(model, "int8", calibration=data)
+    assert list(Runner(exported).inputs) == ["x_img", "x_meta"]
+    np.testing.assert_allclose(Runner(exported)(data), model.predict(data, verbose=0)["y"], atol=0.1)
+
+
+def test_an_output_that_saw_nothing_yet_has_its_layers_name():
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(5), keras.layers.Dense(3, name="head")])
+    exported = export(tfc.quantize_model(model), "int8", calibration=random((16, 8)))
+    assert list(Runner(exported).outputs) == ["head"]
+
+
+def test_numbers_of_64_bits_are_refused():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, dtype="float64")])
+    with pytest.raises(ValueError, match=r"must compute in float32.*kernel.* of float64"):
+        export(model)
+    with pytest.raises(ValueError, match="must compute in float32"):
+        tfc.quantize_model(model)

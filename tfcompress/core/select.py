@@ -95,7 +95,7 @@ def _named(name: str, pattern: str) -> bool:
 
 
 def _received(entry: Any, argument: str) -> str:
-    shown = entry.__name__ if isinstance(entry, type) else repr(getattr(entry, "name", entry))
+    shown = f"{entry.__module__}.{entry.__name__}" if isinstance(entry, type) else repr(getattr(entry, "name", entry))
     return f"`{argument}` entry {shown}"
 
 
