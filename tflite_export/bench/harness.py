@@ -175,7 +175,7 @@ def measure(job: Job, target: str, labels: Any = None) -> list[Result]:
                 _fits(file, job.samples)
     if readable:
         try:
-            for result in module.run(replace(job, files=tuple(readable), finished=done)):
+            for result in module.run(replace(job, files=tuple(readable), finished=done.take)):
                 done(result)
         except (ExportError, OSError) as error:
             for file in readable:
@@ -191,6 +191,10 @@ class _Finished:
     def __init__(self, job: Job, target: str, labels: np.ndarray | None) -> None:
         self.results: dict[str, Result] = {}
         self._job, self._target, self._labels = job, target, labels
+
+    def take(self, result: Result) -> None:
+        """As a call, for a target that hands a result on."""
+        self(result)
 
     def __call__(self, result: Result) -> Result:
         if result.name not in self.results:

@@ -83,8 +83,8 @@ class Table:
         for result in self.results:
             for warning in result.warnings:
                 about.setdefault(warning, []).append(result.name)
-        for warning, names in about.items():
-            where = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        for warning, files in about.items():
+            where = ", ".join(files[:4]) + (f" and {len(files) - 4} more" if len(files) > 4 else "")
             lines.append(f"{where}: {warning}")
         # Names come from files and file systems: what would move the cursor is not printed.
         return ["", *("".join(c if c.isprintable() else "?" for c in line) for line in lines)] if lines else []
