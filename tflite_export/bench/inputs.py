@@ -94,8 +94,8 @@ def _made_up(port: Port, graph: Subgraph, times: int, random: np.random.Generato
     grid = _first_grid(graph, tensor.index)
     values = random.random(shape)
     if grid is not None:
-        low, high = (float(grid.real(np.array([code]))[0]) for code in (-128, 127))
-        values = low + values * (high - low)
+        least, most = (float(grid.real(np.array([code]))[0]) for code in (-128, 127))
+        values = least + values * (most - least)
     return values.astype(tensor.dtype)
 
 

@@ -46,7 +46,7 @@ def _metadata(arguments: argparse.Namespace) -> int:
         if given or any(told.values()) or arguments.rename:
             raise ValueError("What is to be written needs -o FILE, the copy that it is written into")
     else:
-        sides = {side: _only(arguments.file, side, entry) for side, entry in told.items() if entry}
+        sides: dict[str, Any] = {side: _only(arguments.file, side, entry) for side, entry in told.items() if entry}
         renamed = dict(_pair(text) for text in arguments.rename)
         content = write_metadata(arguments.file, **given, **sides, rename=renamed or None)
         write_whole(arguments.out, content)
