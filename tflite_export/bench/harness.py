@@ -173,6 +173,7 @@ def measure(job: Job, target: str, labels: Any = None) -> list[Result]:
             readable.append(file)
             if job.samples is not None:
                 _fits(file, job.samples)
+    done.paired = len(job.files) > 1 and job.files[0] in readable
     if readable:
         try:
             for result in module.run(replace(job, files=tuple(readable), finished=done.take)):
@@ -180,9 +181,7 @@ def measure(job: Job, target: str, labels: Any = None) -> list[Result]:
         except (ExportError, OSError) as error:
             for file in readable:
                 done(failed(file, target, error))
-    first = job.files[0]
-    results = [done.results[file.name] for file in job.files]
-    return results if first in readable else [replace(result, ratio=None) for result in results]
+    return [done.results[file.name] for file in job.files]
 
 
 class _Finished:
@@ -190,6 +189,7 @@ class _Finished:
 
     def __init__(self, job: Job, target: str, labels: np.ndarray | None) -> None:
         self.results: dict[str, Result] = {}
+        self.paired = False  # there is a first file that others are compared with
         self._job, self._target, self._labels = job, target, labels
 
     def take(self, result: Result) -> None:
@@ -198,6 +198,7 @@ class _Finished:
 
     def __call__(self, result: Result) -> Result:
         if result.name not in self.results:
+            result = result if self.paired else replace(result, ratio=None)
             if self._labels is not None and result.status == "ok":
                 result = self._with_accuracy(result, self._labels)
             self.results[result.name] = result

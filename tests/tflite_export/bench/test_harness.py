@@ -62,7 +62,8 @@ def test_the_target_gets_what_was_asked_for(fake):
 
 def test_several_files_come_back_in_order(fake):
     results = benchmark({"b": dense(), "a": integer_dense()}, "fake")
-    assert [result.name for result in results] == ["b", "a"]
+    assert [(result.name, result.ratio) for result in results] == [("b", 1.0), ("a", 1.0)]
+    assert benchmark(dense(), "fake").ratio is None  # alone, it is compared with nothing
     with pytest.raises(ValueError, match="`name` is for one file"):
         benchmark([dense()], "fake", name="x")
     with pytest.raises(ValueError, match="at least one file"):
@@ -91,7 +92,7 @@ def test_a_damaged_file_is_a_row_and_the_others_run(fake):
     assert [(r.name, r.status) for r in results] == [("broken", "failed"), ("whole", "ok")]
     assert "only 7 bytes" in results[0].reason
     assert results[1].ratio is None  # there is no first file to be compared with
-    assert [result.name for result in done] == ["broken", "whole"]
+    assert [(result.name, result.ratio) for result in done] == [("broken", None), ("whole", None)]
 
 
 def test_a_target_that_fails_as_a_whole_is_rows(fake):

@@ -24,8 +24,8 @@ def test_what_is_no_time_is_refused(times):
 
 
 def test_a_ratio_is_paired_by_turns():
-    # A moment ten times as busy meets both; the medians of all times would give 20 / 10 = 2 for the wrong reason.
-    assert paired_ratio([[3.0], [30.0], [3.0, 90.0, 3.0]], [[1.0], [10.0], [1.0]]) == 3.0
+    # A moment ten times as busy meets both; in one turn the ratio is 5.
+    assert paired_ratio([[3.0], [50.0], [3.0, 90.0, 3.0]], [[1.0], [10.0], [1.0]]) == 3.0
     assert paired_ratio([[3.0], [30.0]], [[1.0]]) == 3.0
     assert paired_ratio([[3.0]], []) is None and paired_ratio([[3.0]], [[0.0]]) is None
 
