@@ -67,11 +67,17 @@ class ToolSession:
         except ValueError as error:
             return [failed(timed.file, "android", error, **self._common()) for timed in self._files]
         try:
-            self._measure([*accelerate, f"--num_threads={self._job.threads}"])
-        finally:
-            left = self._bench.remove()
-            if left:
-                _log.warning(left)
+            try:
+                self._measure([*accelerate, f"--num_threads={self._job.threads}"])
+            finally:
+                left = self._bench.remove()
+                if left:
+                    _log.warning(left)
+        except KeyboardInterrupt:
+            for timed in self._running():
+                if timed.turns:
+                    self._job.finished(self._finish(timed))
+            raise
         return [self._finish(timed) for timed in self._files]
 
     def _measure(self, flags: list[str]) -> None:
@@ -187,7 +193,7 @@ class ToolSession:
         if merged.median is None:
             notes.append("this benchmark_model prints no median: it is the average that stands there")
         if merged.runs < self._job.runs:
-            notes.append(f"benchmark_model stopped after {merged.runs} runs, at its own limit of time")
+            notes.append(f"only {merged.runs} of {self._job.runs} inferences were timed")
         if merged.unused:
             notes.append(f"{merged.unused} took no operation: these are times of the CPU")
         if merged.ignored:

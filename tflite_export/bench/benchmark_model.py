@@ -193,7 +193,7 @@ def _classic(lines: list[str]) -> dict[str, float]:
             head.setdefault("Init", 1e3 * float(session.group(1)))
     figures = {}
     names = {"avg": "average", "median": "median", "min": "min", "max": "max", "std": "std", "p5": "p5", "p95": "p95"}
-    if found and found[-1].get("count"):
+    if found:
         last = found[-1]
         figures = {name: last[key] / 1e3 for key, name in names.items() if key in last}
         figures["runs"] = last["count"]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tests.tflite_export.bench.fake_adbd import BATTERY, FakePhone, adb_server
-from tflite_export.bench.adb import Missing
 from tflite_export.bench.android_state import State, read_state, remarks
-from tflite_export.bench.harness import benchmark, target_module
+from tflite_export.bench.harness import benchmark, measure, target_module
+from tflite_export.bench.job import Job, Missing, Named
 
 pytestmark = pytest.mark.skipif(shutil.which("adb") is None, reason="needs adb: sudo apt-get install adb")
 TOOL = Path(__file__).with_name("fake_benchmark_model.py").read_text()
@@ -132,6 +132,20 @@ def test_a_tool_that_hangs_is_stopped_there_too(phone, quick, files):
     while any(process.poll() is None for process in phone._processes) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert all(process.poll() is not None for process in phone._processes)
+
+
+def test_what_is_timed_is_kept_when_the_user_interrupts(phone, quick, files):
+    def progress(line):
+        if "turn 2" in line:
+            raise KeyboardInterrupt
+
+    done = []
+    named = tuple(Named(name, Path(path).read_bytes()) for name, path in files.items())
+    with pytest.raises(KeyboardInterrupt):
+        measure(Job(named, runs=50, options=quick, progress=progress, finished=done.append), "android")
+    assert [(result.name, result.status, result.runs) for result in done] == [("float", "ok", 2), ("int8", "ok", 2)]
+    assert "only 2 of 50 inferences were timed" in done[0].warnings
+    assert phone.left() == []
 
 
 def test_full_storage_is_told_and_a_smaller_file_still_runs(phone, quick, files):
