@@ -136,6 +136,7 @@ _U85 = replace(
             ("CAST DIV GATHER SCATTER_ND SELECT SELECT_V2", ()),
             ("EQUAL NOT_EQUAL GREATER GREATER_EQUAL LESS LESS_EQUAL", ()),
             ("LOGICAL_AND LOGICAL_NOT LOGICAL_OR REDUCE_ALL REDUCE_ANY", ()),
+            ("BATCH_MATMUL", (_SMALL,)),
         ),
     },
     every=(moving_types("BOOL", "INT8", "UINT8", "INT16", "INT32", "INT64", "RESOURCE"), *RULES.every[1:]),
