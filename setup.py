@@ -8,7 +8,10 @@ from setuptools import find_packages, setup
 # release line; a later line is opened once the suite has passed on it.
 TENSORFLOW = ["tensorflow>=2.21,<2.22", "tf-keras>=2.21,<2.22"]
 DEMO = [*TENSORFLOW, "scikit-learn>=1.5", "matplotlib>=3.9"]
-BENCHMARK = [*DEMO, "tensorflow-model-optimization>=0.8.1", "ai-edge-quantizer>=0.10", "tflite-micro"]
+REPORT = ["jinja2>=3.1"]
+MICRO = ["tflite-micro"]
+ETHOS_U = ["ethos-u-vela>=5.2,<6"]
+BENCHMARK = [*DEMO, *REPORT, *MICRO, *ETHOS_U, "tensorflow-model-optimization>=0.8.1", "ai-edge-quantizer>=0.10"]
 TEST = [*BENCHMARK, "pytest>=8.3"]
 LINT = ["ruff>=0.17,<0.18", "mypy>=2.4,<3", "import-linter>=2.16,<3"]
 
@@ -21,13 +24,19 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["tfcompress", "tfcompress.*", "tflite_export", "tflite_export.*"]),
-    package_data={"tfcompress": ["py.typed"], "tflite_export": ["py.typed"]},
+    package_data={
+        "tfcompress": ["py.typed"],
+        "tflite_export": ["py.typed", "bench/board/*", "bench/browser/*", "bench/templates/*"],
+    },
     python_requires=">=3.10",
     # Reading, running and describing files: no TensorFlow.
     install_requires=["numpy>=1.26", "absl-py>=1.4", "rich>=13.9", "flatbuffers>=25.9", "ai-edge-litert>=2.3,<3"],
     extras_require={
         "tensorflow": TENSORFLOW,
         "demo": DEMO,
+        "report": REPORT,
+        "micro": MICRO,
+        "ethos-u": ETHOS_U,
         "benchmark": BENCHMARK,
         "test": TEST,
         "lint": LINT,

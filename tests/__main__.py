@@ -9,12 +9,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAVORS = {"Keras 3": "0", "tf_keras": "1"}
+# Rooms that import neither TensorFlow nor Keras (an import contract sees to it) are tested once.
+ONCE = ("tests/tflite_export/auditing", "tests/tflite_export/bench")
 
 
 def start(flavor: str, log: Path, arguments: list[str]) -> "subprocess.Popen[bytes]":
     # One core each: two TensorFlows that both want every core take longer than one after the other.
     environment = {**os.environ, "TF_USE_LEGACY_KERAS": FLAVORS[flavor], "TF_NUM_INTRAOP_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", *arguments]
+    once = [f"--ignore={folder}" for folder in ONCE] if FLAVORS[flavor] == "1" else []
+    command = [sys.executable, "-m", "pytest", *once, *arguments]
     with log.open("wb") as out:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=ROOT
