@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from tflite_export.bench.board import BEGIN, MARK
+from tflite_export.bench.ssh_there import BEGIN, MARK
 from tflite_export.bench.job import Missing
 from tflite_export.bench.process import Process
 from tflite_export.errors import ExportError
@@ -104,11 +104,11 @@ class Board:
         return [*self._ssh, f"exec sh -c {shlex.quote(script)}"]
 
     def python(self, task: str) -> tuple[list[str], bytes]:
-        """The local command that has the board's Python do a task of `board.py`, and what it reads first."""
-        source = (_PACKAGE / "bench" / "board.py").read_bytes()
+        """The local command that has the board's Python do a task of `ssh_there.py`, and what it reads first."""
+        source = (_PACKAGE / "bench" / "ssh_there.py").read_bytes()
         loader = (
             f"import os,sys\nn,s={len(source)},b''\nwhile n>len(s):\n b=os.read(0,n-len(s)) or sys.exit(1)\n s+=b\n"
-            "exec(compile(s,'board.py','exec'))"
+            "exec(compile(s,'ssh_there.py','exec'))"
         )
         choose = f'p="$HOME/{VENV}/bin/python"; [ -x "$p" ] || p=python3'
         if self._python:
@@ -117,7 +117,7 @@ class Board:
         return self.command(f'{choose}; exec "$p" -c {shlex.quote(loader)} {task}'), source
 
     def facts(self, *, timeout: float) -> dict[str, Any]:
-        """What the board is and has; see `board.facts`.
+        """What the board is and has; see `ssh_there.facts`.
 
         Raises:
             BoardError: it cannot be reached, or has no Python.
