@@ -210,10 +210,10 @@ def _comment(text: str) -> str:
 
 
 def _string(text: str) -> str:
-    """A C string literal of UTF-8; what is not plain is written in octal, which takes exactly three digits.
+    r"""A C string literal of UTF-8; what is not plain is written in octal, which takes exactly three digits.
 
     >>> print(_string('a"b'))
-    "a\\\\042b"
+    "a\042b"
     """
     plain = set(b" !#$%&'()*+,-./:;<=>@[]^_`{|}~") | set(range(48, 58)) | set(range(65, 91)) | set(range(97, 123))
     return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()[:200]) + '"'

@@ -105,7 +105,7 @@ def scatter(ran: Sequence[Result], colors: Mapping[str, str]) -> Scatter | None:
         return 100 * (top - share) / (top - bottom)
 
     several_of = Counter(name for name, _, _ in judged)
-    points = []
+    points: list[Point] = []
     for number, ((name, size, share), where) in enumerate(judged.items(), 1):
         label = f"{name} ({', '.join(where)})" if several_of[name] > 1 else name
         x, y = across(size), up(share)
