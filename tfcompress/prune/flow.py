@@ -1,0 +1,87 @@
+"""Channel labels of a whole graph: those of every tensor and of every weight."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.core.opaque import Opaque
+from tfcompress.core.replay import Call, calls
+from tfcompress.prune.experiments import shapes_of
+from tfcompress.prune.labels import Axes, Labels
+from tfcompress.prune.operations import Operation, blank, label_operation
+from tfcompress.prune.parametric import Parametric, Weights
+
+
+@dataclass
+class Step:
+    """One call with the labels of what it takes and gives.
+
+    Attributes:
+        call: the call.
+        given: labels of its different inputs.
+        inputs: its different inputs, in the same order.
+        operation: what a call without weights does; None for a layer with weights.
+        reads: (input, axis) over which the call sums: where a channel that is zero can be left out.
+    """
+
+    call: Call
+    given: list[Axes]
+    inputs: list[Any]
+    operation: Operation | None = None
+    reads: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Flow:
+    """Labels, followed through a graph from its inputs to its outputs.
+
+    Args:
+        model: a flat Functional model, as `trace` makes it.
+
+    Attributes:
+        model: the argument.
+        labels: the labels' classes.
+        shapes: of all tensors, by their ids.
+        steps: the calls in order.
+        tensors: the labels of each tensor, by its id.
+        weights: what is known of the weights of each layer, by the layer's id.
+        layers: the layers with weights, by id.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.labels = Labels()
+        self.shapes = shapes_of(model)
+        self.steps: list[Step] = []
+        self.tensors: dict[int, Axes] = {id(t): tuple(blank(t)) for t in flavor.flatten(flavor.graph_inputs(model))}
+        self.weights: dict[int, Weights] = {}
+        self.layers: dict[int, Any] = {}
+        for call in calls(model):
+            self._follow(call)
+        for tensor in flavor.flatten(flavor.graph_outputs(model)):
+            self.labels.fix(self.tensors[id(tensor)], "it is an output of the model", above=True)
+
+    def _follow(self, call: Call) -> None:
+        inputs = list({id(t): t for t in call.inputs}.values())
+        step = Step(call, [self.tensors[id(t)] for t in inputs], inputs)
+        self.steps.append(step)
+        layer = call.operation
+        if isinstance(layer, keras.layers.Layer) and layer.weights:
+            outputs = self._layer(layer, step)
+        else:
+            step.operation = label_operation(call, step.given, self.labels, self.shapes)
+            step.reads, outputs = step.operation.sums, step.operation.outputs
+        self.tensors.update((id(t), tuple(axes)) for t, axes in zip(call.outputs, outputs, strict=True))
+
+    def _layer(self, layer: Any, step: Step) -> list:
+        self.layers[id(layer)] = layer
+        weights = self.weights.setdefault(id(layer), Weights())
+        done = Parametric(layer, step.call, step.given, self.labels, weights)
+        if done.label():
+            step.reads = done.reads
+            return done.outputs
+        kind = type(layer.layer if isinstance(layer, Opaque) else layer).__name__
+        why = f"stays closed: {layer.reason}" if isinstance(layer, Opaque) else "is of a kind whose channels are not known"
+        for axes in step.given:
+            self.labels.fix(axes, f"{layer.name} ({kind}) {why}")
+        return [blank(t) for t in step.call.outputs]
