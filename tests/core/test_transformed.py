@@ -133,6 +133,14 @@ def test_a_mask_is_handed_on():
     np.testing.assert_array_equal(wrapper.compute_mask(np.array([[1, 0, 2]])), [[True, False, True]])
 
 
+def test_the_length_of_a_sequence_is_known_behind_a_wrapped_einsum_dense():
+    i = keras.Input((5, 4))
+    inner = layers.EinsumDense("abc,cd->abd", (None, 3), name="inner")
+    inner(i)
+    outputs = Transformed(inner, {"kernel": [Scale(2.0)]})(i)
+    assert tuple(outputs.shape) == tuple(bake(keras.Model(i, outputs)).output_shape) == (None, 5, 3)
+
+
 def test_weights_of_one_name_are_numbered_in_order():
     layer = layers.Bidirectional(layers.LSTM(2))
     layer.build((None, 3, 4))

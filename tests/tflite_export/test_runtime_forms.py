@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfcompress as tfc
 from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
 from tflite_export.exporter import export
@@ -93,6 +94,17 @@ def test_a_mask_passes_an_unrolled_layer():
     model = keras.Model(inputs, layers.GlobalAveragePooling1D()(x))
     x = np.int32([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 8, 1]])
     np.testing.assert_allclose(file_output(export(model).content, x), model.predict(x, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [layers.GRU, layers.LSTM, layers.SimpleRNN])
+def test_the_number_of_steps_is_known_behind_attention(kind):
+    inputs = keras.Input((6, 3))
+    model = keras.Model(inputs, kind(4)(layers.MultiHeadAttention(2, 4)(inputs, inputs)))
+    x = rng.normal(size=(32, 6, 3)).astype("float32")
+    model = tfc.calibrate(tfc.quantize_model(model), x)
+    content = export(model, "int8", calibration=x).content
+    found, expected = file_output(content, x), model.predict(x, verbose=0)
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
 
 
 def test_an_unknown_number_of_steps_is_refused():

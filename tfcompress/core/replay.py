@@ -89,6 +89,10 @@ def run(
             lambda t: values[id(t)] if flavor.is_symbolic(t) else t, (step.args, step.kwargs)
         )
         outputs = flavor.flatten(call(step, args, kwargs))
+        for tensor in outputs:
+            made = flavor.producer(tensor) if flavor.is_symbolic(tensor) else None
+            if made is not None:
+                flavor.settle_shapes(made[0], *flavor.node_arguments(made[2]), tensor)
         if len(outputs) != len(step.outputs):
             raise ValueError(
                 f"`call` must return as many tensors as {step.name!r} does ({len(step.outputs)}). "

@@ -172,7 +172,9 @@ class Transformed(keras.layers.Layer):
         return self.layer.compute_mask(*args, **kwargs) if self.layer.supports_masking else None
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        return self.layer.compute_output_spec(*args, **kwargs)
+        outputs = self.layer.compute_output_spec(*args, **kwargs)
+        flavor.settle_shapes(self.layer, args, kwargs, outputs)
+        return outputs
 
     def __getattr__(self, name: str) -> Any:
         """What a composite reads of its children; a weight is read transformed."""
