@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from tflite_export.bench.ssh_there import BEGIN, MARK
 from tflite_export.bench.job import Missing
 from tflite_export.bench.process import Process
+from tflite_export.bench.ssh_there import BEGIN, MARK
 from tflite_export.errors import ExportError
 
 PACKAGES = "ai-edge-litert>=2.3,<3"
@@ -42,8 +42,8 @@ _FAILURES = (
     (r"Permission denied", "it does not let this user in without a password",
      "copy your key there: ssh-copy-id {device}; or pass `identity`"),
     (r"Bad configuration option|Can't open user config file", "the file of `config` is not usable", "check it"),
-    (r"Connection closed|Connection reset|Broken pipe|disconnect|not responding", "the connection broke",
-     "check power and network of the board"),
+    (r"Connection closed|closed by remote|Connection reset|Broken pipe|disconnect|not responding",
+     "the connection broke", "check power and network of the board"),
 )  # fmt: skip
 
 

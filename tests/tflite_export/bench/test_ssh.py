@@ -238,6 +238,9 @@ def test_a_connection_that_breaks_is_unavailable(server, options):
             os.kill(int(session), signal.SIGKILL)
         with pytest.raises(BoardError, match=r"the connection broke.* check power and network of the board"):
             child.call("memory")
+        # Which words ssh finds depends on what it was doing.
+        for said in ("Connection to x closed by remote host.", "client_loop: send disconnect: Broken pipe"):
+            assert "the connection broke" in str(Board(options).lost(said))
     assert nothing_left(server[1])
 
 
