@@ -12,7 +12,6 @@ from ai_edge_litert import schema_py_generated as schema
 import tflite_export
 from tests.tflite_export.handmade import dense, file_of, integer_dense, op, tensor
 from tflite_export import ExportError
-from tflite_export.bench import arena as arena_module
 from tflite_export.graph import Quantization
 from tflite_export.microcontroller import firmware
 from tflite_export.resolver import CUSTOM, METHODS, methods_of, resolver_of
@@ -115,18 +114,22 @@ def test_compiled_array_and_constants_are_those_of_the_file(compiler, unmeasured
 
 def test_what_is_written_and_printed(tmp_path):
     pytest.importorskip("tflite_micro")
-    result = tflite_export.firmware(integer_dense(), tmp_path / "new" / "folder", name="tiny")
+    content = file_of([tensor((1, 4096), "INT8", scale=0.5, zero=1, name="x"),
+                       tensor((1, 4096), "INT8", scale=1.0, zero=-3, name="y")],
+                      [op("ADD", (0, 0), (1,), schema.AddOptionsT())], (0,), (1,))  # fmt: skip
+    result = tflite_export.firmware(content, tmp_path / "new" / "folder", name="tiny")
     assert [path.name for path in result.files] == ["tiny.h", "tiny.c", "tiny_resolver.h", "tiny_main.cc", "Makefile"]
     assert all(path.is_file() for path in result.files) and result.folder == tmp_path / "new" / "folder"
-    assert result.resolver == ("AddFullyConnected",)
-    assert result.arena == arena_module.measure_arena(integer_dense())
+    assert result.resolver == ("AddAdd",)
+    assert result.arena.head == 2 * 4096  # input and output live at once
+    assert result.arena.total >= result.arena.head + result.arena.tail
     assert result.arena_bytes % 16 == 0 and result.arena.total <= result.arena_bytes < result.arena.total + 256
     header = (result.folder / "tiny.h").read_text()
     assert f"#define TINY_ARENA_BYTES {result.arena_bytes}\n" in header
     assert f"Measured: {result.arena.total} bytes" in header and "Margin: " in header
-    assert result.ends == ("input0 'x': INT8 [1, 2], scale 0.5, zero point 1",
-                           "output0 'y': INT8 [1, 2], scale 1.0, zero point -3")
-    for text in ("AddFullyConnected", "tiny_main.cc", str(result.arena), f"{result.arena_bytes:,} bytes", "scale 0.5"):
+    assert result.ends == ("input0 'x': INT8 [1, 4096], scale 0.5, zero point 1",
+                           "output0 'y': INT8 [1, 4096], scale 1.0, zero point -3")  # fmt: skip
+    for text in ("AddAdd", "tiny_main.cc", str(result.arena), f"{result.arena_bytes:,} bytes", "scale 0.5"):
         assert text in str(result)
 
 
