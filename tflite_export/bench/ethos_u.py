@@ -70,7 +70,8 @@ def _estimated(file: Named, accelerator: str, job: Job) -> Result:
     whole = not found.on_cpu and found.summary.get("cycles_total", 0) > 0
     milliseconds = 1e3 * found.summary["inference_time"] if whole else None
     taken = found.operations - len(found.on_cpu)
-    rows = [OperationTime(layer.kind, layer.name, layer.where, layer.cycles, "cycles") for layer in found.layers]
+    npu = (layer for layer in found.layers if layer.where == "NPU")  # of the CPU's there are no cycles
+    rows = [OperationTime(layer.kind, layer.name, layer.where, layer.cycles, "cycles") for layer in npu]
     return outcome(
         file,
         "ethos-u",

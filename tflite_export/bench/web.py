@@ -36,6 +36,8 @@ _NODE = Missing("Node.js", "sudo apt-get install nodejs npm (version 18 or later
 _CHROMIUM = Missing("Chromium", "sudo apt-get install chromium")
 # Outputs of as many inferences come back to be checked.
 _TIMES = 8
+# Milliseconds that a file runs before it is timed: see `browser/measure.mjs`.
+_WARM = 1000
 _Ask = Callable[[dict[str, Any], Sequence[bytes]], dict[str, Any]]
 
 
@@ -93,7 +95,7 @@ def _measured(job: Job, kind: str, ask: _Ask) -> list[Result]:
             if reason := refusal(file.content, kind):
                 raise ExportError(reason)
             given = comparable(file.content, feeds(file.content, job.samples, times=_TIMES).head(_TIMES))
-            whole = request_of([file], [given], job.runs, profile=job.profile)
+            whole = request_of([file], [given], job.runs, profile=job.profile, warm=_WARM)
             request = whole if alone else {**whole, "runs": 1, "profile": False, "warm": 0}
             answer = ask(request, [file.content])
         except (ExportError, ValueError) as error:
@@ -119,7 +121,8 @@ def _by_turns(job: Job, tried: Mapping[str, tuple[Named, Feeds, dict]], ask: _As
     good = [(file, given.head(1)) for file, given, answer in tried.values() if "error" not in answer]
     if not good:
         return {}
-    request = request_of([file for file, _ in good], [given for _, given in good], job.runs, profile=job.profile)
+    files, inputs = zip(*good, strict=True)
+    request = request_of(files, inputs, job.runs, profile=job.profile, warm=_WARM)
     try:
         answer = ask(request, [file.content for file, _ in good])
     except ExportError as error:
