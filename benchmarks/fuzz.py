@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,7 @@ def steps(content: bytes, seed: int) -> Iterator[tuple[str, Callable[[], object]
 
 
 def inspect(description: Any) -> None:
-    str(description)
-    description.text(tensors=True)
+    description.text(tensors=True)  # all that str() prints, and the tensors
     json.dumps(description.rows())
 
 
@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=shared, help="folder of whole .tflite files (%(default)s)")
     parser.add_argument("--files", type=int, default=10_000, help="damaged files (%(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time (%(default)s)")
     parser.add_argument("--seed", type=int, help="this seed alone, in this process")
     parser.add_argument("--work", nargs=2, type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -113,22 +114,25 @@ def main() -> None:
     if options.seed is not None:
         return print(one(options.seed, bases(options.data)))
     print(f"seeds {options.first} to {options.first + options.files - 1}", flush=True)
-    ways, refused, failed, peak = Counter[str](), 0, [], 0
+    last = options.first + options.files
+    stretches = [(begin, min(begin + 250, last)) for begin in range(options.first, last, 250)]
+    ways, refused, failed, peak, done = Counter[str](), 0, [], 0, 0
     slow: list[tuple[float, str, int]] = []
     start = time.monotonic()
-    for begin in range(options.first, options.first + options.files, 500):
-        end = min(begin + 500, options.first + options.files)
-        for row in stretch(begin, end, options.data):
-            if "failed" in row:
-                failed.append(row)
-                where = f"seed {row['seed']} ({row.get('what')}, {row.get('begins')})"
-                print(f"FAILED {where}: {row['failed']}", flush=True)
-                continue
-            ways[row["what"].split()[0]] += 1
-            refused += row["refused"]
-            peak = max(peak, row["peak"])
-            slow = sorted([*slow, (*row["slowest"], row["seed"])], reverse=True)[:3]
-        print(f"  {end - options.first:,} files, {len(failed)} failed, {time.monotonic() - start:.0f} s", flush=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for rows in pool.map(lambda edges: list(stretch(*edges, options.data)), stretches):
+            done += len(rows)
+            for row in rows:
+                if "failed" in row:
+                    failed.append(row)
+                    where = f"seed {row['seed']} ({row.get('what')}, {row.get('begins')})"
+                    print(f"FAILED {where}: {row['failed']}", flush=True)
+                    continue
+                ways[row["what"].split()[0]] += 1
+                refused += row["refused"]
+                peak = max(peak, row["peak"])
+                slow = sorted([*slow, (*row["slowest"], row["seed"])], reverse=True)[:3]
+            print(f"  {done:,} files, {len(failed)} failed, {time.monotonic() - start:.0f} s", flush=True)
     print(f"{dict(ways)}; refused with a ValueError: {refused:,}, read: {sum(ways.values()) - refused:,}")
     print("slowest: " + ", ".join(f"{seconds:.2f} s ({name}, seed {seed})" for seconds, name, seed in slow))
     print(f"peak of resident memory: {peak / 2**20:.0f} MiB; limit of address space: {BYTES >> 20:,} MiB")

@@ -62,6 +62,13 @@ def test_what_a_tool_says_counts_more_than_a_rule(monkeypatch):
     assert found.source == "an oracle 1.0"
 
 
+def test_an_operation_that_a_tool_refuses_is_refused_whatever_the_rules_say(monkeypatch):
+    answer = Answer("an oracle", {(0, 0): Verdict(False, "it fails to prepare", refused=True)})
+    monkeypatch.setattr(partitioner, "ask", lambda *arguments: answer)
+    found = audit(dense(), "xnnpack")
+    assert found.rows[0].verdict == "refused" and not found.runs and found.exit_status == 1
+
+
 def test_without_the_tool_rules_answer_and_the_audit_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for target, package in (("tflm", "tfcompress[micro]"), ("ethos-u", "ethos-u-vela==5.2.0")):
