@@ -119,6 +119,22 @@ def test_the_same_file_twice_on_a_target_is_told_apart(results):
     assert view([results[0], replace(results[1], device="", status="failed")], "t").targets == ("host",)
 
 
+def test_what_differs_by_more_than_rounding_is_marked(results):
+    def states(unit: str, *differences: float) -> list[str]:
+        told = [replace(results[0], agreement=Agreement("reference", 10, 0.9, one, unit)) for one in differences]
+        return [row[-1] for row in view(told, "t").agreement]
+
+    assert states("steps", 1, 3, 4, 200) == ["good", "good", "bad", "bad"]
+    assert states("real", 1e-6, 0.5) == ["good", "bad"]
+    assert view([replace(results[0], agreement=Agreement("reference", 10, 1.0, 0, "steps"))], "t").agreement[0][4:] == (
+        "bit-equal", "good")  # fmt: skip
+
+
+def test_a_warning_of_several_files_stands_once(results):
+    busy = [replace(results[0], warnings=("busy",)), replace(results[1], warnings=("busy", "noisy"))]
+    assert view(busy, "t").problems == (("float32, int8", "host", "busy", "note"), ("int8", "host", "noisy", "note"))
+
+
 def test_json_lines_and_results_give_the_same_page(results, tmp_path):
     (tmp_path / "a.jsonl").write_text(lines(results[:2]) + "\n")
     (tmp_path / "b.jsonl").write_text(lines(results[2:3]))
