@@ -44,7 +44,7 @@ _HARD = "-mfloat-abi=hard"
 PROCESSORS: Mapping[str, Processor] = {
     "cortex-m4": Processor(("-mcpu=cortex-m4", _HARD, "-mfpu=fpv4-sp-d16"), "mps2-an386", "mps2.ld", 8 << 20),
     "cortex-m3": Processor(("-mcpu=cortex-m3", "-mfloat-abi=soft"), "mps2-an385", "mps2.ld", 8 << 20),
-    "cortex-m7": Processor(("-mcpu=cortex-m7", _HARD, "-mfpu=fpv5-d16"), "mps2-an500", "mps2.ld", 8 << 20),
+    "cortex-m7": Processor(("-mcpu=cortex-m7", _HARD, "-mfpu=fpv5-d16"), "mps2-an500", "an500.ld", 8 << 20),
     "cortex-m55": Processor(("-mcpu=cortex-m55", _HARD), "mps3-an547", "an547.ld", 32 << 20),
 }
 ACCELERATORS = tuple(PROCESSORS)

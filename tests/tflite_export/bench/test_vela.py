@@ -53,8 +53,8 @@ def test_a_name_of_nothing_in_the_file_is_kept():
 
 
 def test_layers_of_one_operation_are_summed():
-    text = "Original Operator,Target,Op Cycles,Name\nAdd,NPU,6,t0.1\nAdd,NPU,4,t0.1_act\nLstm,NPU,5,gate\nLstm,NPU,7,cell\n"
-    layers = vela._layers(read(mixed()), text)
+    rows = ("Add,NPU,6,t0.1", "Add,NPU,4,t0.1_act", "Lstm,NPU,5,gate", "Lstm,NPU,7,cell")
+    layers = vela._layers(read(mixed()), "\n".join(["Original Operator,Target,Op Cycles,Name", *rows]))
     assert [(one.kind, one.name, one.cycles) for one in layers] == [("ADD", "same", 10.0), ("Lstm", "", 12.0)]
 
 

@@ -74,7 +74,8 @@ def test_outputs_that_do_not_fill_their_shape_are_no_outputs():
 
 
 def answer(output: np.ndarray, **more) -> dict:
-    return {"name": "f", "init": 5.0, "first": 3.0, "turns": [[1.0, 2.0], [3.0]], "outputs": [[sent("y", output)]], **more}
+    times = {"init": 5.0, "first": 3.0, "turns": [[1.0, 2.0], [3.0]]}
+    return {"name": "f", **times, "outputs": [[sent("y", output)]], **more}
 
 
 def test_a_result_has_the_figures_and_the_check():
