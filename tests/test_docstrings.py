@@ -16,7 +16,7 @@ MODULES = sorted(
     module.name
     for package in (tfcompress, tflite_export)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-    if module.name != OTHER_FLAVOR
+    if module.name != OTHER_FLAVOR and not module.name.endswith(".__main__")
 )
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 

@@ -11,7 +11,8 @@ import pytest
 WITHOUT_TENSORFLOW = "import sys; sys.modules.update(dict.fromkeys(('tensorflow', 'keras', 'tf_keras'))); "
 
 TFCOMPRESS = {
-    "CompressionError", "calibrate", "finalize", "quantize", "quantize_model", "summary", "trace",
+    "CompressionError", "calibrate", "distill", "finalize", "prune", "prune_channels", "prune_layers", "quantize",
+    "quantize_model", "summary", "trace",
 }  # fmt: skip
 TFLITE_EXPORT = {
     "ExportError", "Exported", "Result", "Runner", "audit", "benchmark", "compare", "describe", "export", "firmware",
