@@ -18,8 +18,8 @@ def log_probabilities(outputs: tf.Tensor, temperature: float, from_logits: bool)
         from_logits: whether `outputs` are z and not p.
 
     >>> import numpy as np
-    >>> np.round(np.exp(log_probabilities(tf.constant([[0.8, 0.2]]), 2.0, False)), 4).tolist()
-    [[0.6667, 0.3333]]
+    >>> [round(float(p), 4) for p in np.exp(log_probabilities(tf.constant([[0.8, 0.2]]), 2.0, False))[0]]
+    [0.6667, 0.3333]
     """
     outputs = tf.cast(outputs, tf.float32)
     logits = outputs if from_logits else tf.math.log(tf.maximum(outputs, _TINY))
