@@ -84,10 +84,10 @@ def prune_channels(
     kept = kept_of(flow, pairs, amount, round_to)
     removed = [label for (group, score), count in zip(pairs, kept, strict=True)
                for label in group.labels[np.argsort(score, kind="stable")[: group.size - count]]]  # fmt: skip
+    notes |= changes(flow, removed)
     small = without(flow, removed)
-    notes |= changes(flow, groups_of(flow).groups, removed)
     if reconstruct:
-        refit(flow, small, removed, data)
+        notes |= {name: f"{notes[name]}, refitted" for name in refit(flow, trace(model), small, removed, data)}
     return noted(small, {**getattr(model, "notes", {}), **notes})
 
 
@@ -151,7 +151,7 @@ def kept_of(flow: Flow, pairs: Sequence[tuple[Group, np.ndarray]], amount: Any, 
     return [by_ratio(group, amount, step) for group, step in zip(groups, steps, strict=True)]
 
 
-def changes(flow: Flow, groups: Sequence[Group], removed: Sequence[int]) -> dict[str, str]:
+def changes(flow: Flow, removed: Sequence[int]) -> dict[str, str]:
     """For each layer that lost channels or inputs how many it had and has: "channels 64 -> 40, inputs 32 -> 24"."""
     sizes = {}
     gone = set(removed)
