@@ -24,7 +24,8 @@ from tflite_export.bench.result import Result, lines
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "tflite"
 SMALL = (
     "aeq_conv_fc_mnist_srq_a8w8", "coral_mobilenet_v1_0.25_128_quant", "mediapipe_face_detection_short_range_fp16",
-    "support_dilated_conv", "tflm_hello_world_int8", "tflm_micro_speech_quantized", "coral_invalid_model_invoking_error",
+    "support_dilated_conv", "tflm_hello_world_int8", "tflm_micro_speech_quantized",
+    "coral_invalid_model_invoking_error",
 )  # fmt: skip
 # Target, accelerator, further options.
 PASSES: tuple[tuple[str, str, dict], ...] = (
@@ -93,13 +94,14 @@ def main() -> int:
         given = {path.stem: path for path in files}
         results = tflite_export.benchmark(given, target, accelerator=accelerator, runs=arguments.runs, **options)
         reason = verdict(results)
-        words = " ".join(f"{name}={value}" for name, value in options.items() if name != "tflm")
-        print(f"\n== {target} {accelerator} {words}".rstrip(), f"({time.monotonic() - begin:.0f} s)")
+        words = [f"{name}={value}" for name, value in options.items() if name != "tflm"]
+        title = " ".join([target, accelerator, *words])
+        print(f"\n== {title} ({time.monotonic() - begin:.0f} s)")
         print(tflite_export.table(results))
         for result in results:
             if text := shown(result):
                 print(f"   {result.name}: {text}")
-        print(f"{'FAIL' if reason else 'pass'}: {target} {accelerator} {words}".rstrip() + (f": {reason}" if reason else ""))
+        print(f"FAIL: {title}: {reason}" if reason else f"pass: {title}")
         failed |= bool(reason)
         found += results
         if arguments.out:

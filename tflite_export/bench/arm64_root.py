@@ -133,8 +133,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tflite_export.bench.arm64_root", description="Prepares ARM64.")
     parser.add_argument("folder", nargs="?", type=Path, default=cache_folder("arm64"), help="default: %(default)s")
     folder = parser.parse_args().folder
+
+    def progress(line: str) -> None:
+        sys.stderr.write(line + "\n")
+
     try:
-        prepare(folder, progress=lambda line: sys.stderr.write(line + "\n"))
+        prepare(folder, progress=progress)
     except ExportError as error:
         parser.exit(1, f"{error}\n")
     sys.stdout.write(f"{folder}\n")

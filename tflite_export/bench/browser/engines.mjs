@@ -97,12 +97,12 @@ export function tfjs(factory, options, version) {
       if (!status.ok()) throw new Error(status.errorMessage());
       const model = status.value();
       const listed = (vector) => Array.from({length: vector.size()}, (_, index) => vector.get(index));
-      const inputs = listed(model.GetInputs()), outputs = listed(model.GetOutputs());
+      const inputs = listed(model.GetInputs());
       const sizes = (shape) => (String(shape) ? String(shape).split(',').map(Number) : []);
       const described = (one) => ({name: one.name, type: one.dataType, shape: sizes(one.shape)});
       return {
         inputs: inputs.map(described),
-        outputs: outputs.map(described),
+        outputs: listed(model.GetOutputs()).map(described),
         feed(arrays) {
           arrays.forEach((array, index) => {
             const held = inputs[index].data();
@@ -116,7 +116,8 @@ export function tfjs(factory, options, version) {
           if (model.Infer() === false) throw new Error('the inference failed');
         },
         async read() {
-          return outputs.map((one) => ({...described(one), data: one.data().slice()}));
+          // Asked for anew: an output whose size the values decide lies elsewhere after each inference.
+          return listed(model.GetOutputs()).map((one) => ({...described(one), data: one.data().slice()}));
         },
         profile() {
           return listed(model.GetProfilingResults()).map((row) => ({

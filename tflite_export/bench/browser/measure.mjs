@@ -5,7 +5,8 @@
 
 import {arrayOf, complaints} from './engines.mjs';
 
-const TURNS = 10;
+// Rounds of a run; steps of the clock that a time must have at least.
+const TURNS = 10, TICKS = 20;
 
 // Shapes and numbers of values must fit; order is by name where the runtime knows the names, else as given.
 function arranged(model, feed) {
@@ -45,11 +46,19 @@ async function tried(runtime, file, options) {
     outputs.push(await model.read());
   }
   // A WebAssembly engine compiles first quickly and then, while the code runs, well: until then times are several-fold.
-  for (const end = performance.now() + options.warm; performance.now() < end; ) await model.run();
+  const begin = performance.now();
+  let count = 0, spent = 0;
+  do {
+    await model.run();
+    count++;
+    spent = performance.now() - begin;
+  } while (spent < options.warm || !spent);
+  // A browser's clock is coarse: an inference that it cannot tell is timed several at once.
+  const repeat = Math.max(1, Math.ceil((TICKS * tick()) / (spent / count)));
   const names = model.outputs.map((output) => output.name);
   const named = outputs.map((read) => read.map((output, index) => ({...output, name: names[index]})));
   const {inputs} = model;
-  return {model, feeds, result: {name: file.name, inputs, init, first, turns: [], outputs: named, profile: []}};
+  return {model, feeds, repeat, result: {name: file.name, inputs, init, first, turns: [], outputs: named, profile: []}};
 }
 
 export async function measure(runtime, files, {runs, profile = false, warm = 1000, said = [], progress = () => {}}) {
@@ -94,10 +103,22 @@ async function timed(one, count, others) {
   for (let index = 0; index < count; index++) {
     one.model.feed(...one.feeds[(one.next = ((one.next ?? -1) + 1) % one.feeds.length)]);
     const begin = performance.now();
-    await one.model.run();
-    times.push(performance.now() - begin);
+    for (let again = 0; again < one.repeat; again++) await one.model.run();
+    times.push((performance.now() - begin) / one.repeat);
   }
   return times;
+}
+
+// The smallest step of the clock, milliseconds.
+function tick() {
+  let least = Infinity;
+  for (let sample = 0; sample < 20; sample++) {
+    const begin = performance.now();
+    let now = begin;
+    while (now === begin) now = performance.now();
+    least = Math.min(least, now - begin);
+  }
+  return least;
 }
 
 // Bytes as text: a JSON request or answer carries arrays this way.
