@@ -54,17 +54,32 @@ class Stored(Teacher):
     def tried(self, x: Any) -> tuple[Any, dict[str, Any]]:
         return tf.zeros([1, *self.shape]), {}
 
-    def _find(self, keys: np.ndarray) -> np.ndarray:
+    def evaluated(self, x: Any) -> tuple[Any, dict[str, Any], tf.Tensor]:
+        answers, known = tf.numpy_function(self._look, [fingerprints(x)], (tf.float32, tf.bool))
+        answers.set_shape([None, *self.shape])
+        known.set_shape([])
+        return tf.stop_gradient(answers), {}, known
+
+    def _look(self, keys: np.ndarray) -> tuple[np.ndarray, np.bool_]:
+        """Answers, and whether there are some to all rows; zeros where there are not."""
         places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        unknown = np.flatnonzero(self._keys[places] != keys)
-        if unknown.size:
-            raise ValueError(
-                f"{unknown.size} of {len(keys)} rows have no stored answer in {os.fspath(self.path)!r}: answers are "
-                "found by a row's exact values, so train on the data that they were stored for, without augmentation"
-            )
+        known = self._keys[places] == keys
         rows = self._order[places]
         parts = np.searchsorted(self._starts, rows, side="right") - 1
-        return np.stack([self._parts[p][r - self._starts[p]] for p, r in zip(parts, rows, strict=True)])
+        answers = np.zeros((len(keys), *self.shape), np.float32)
+        for place in np.flatnonzero(known):
+            answers[place] = self._parts[parts[place]][rows[place] - self._starts[parts[place]]]
+        return answers, known.all()
+
+    def _find(self, keys: np.ndarray) -> np.ndarray:
+        answers, known = self._look(keys)
+        if not known:
+            unknown = int((~np.isin(keys, self._keys)).sum())
+            raise ValueError(
+                f"{unknown} of {len(keys)} rows have no stored answer in {os.fspath(self.path)!r}: answers are "
+                "found by a row's exact values, so train on the data that they were stored for, without augmentation"
+            )
+        return answers
 
 
 def cache_teacher(
@@ -74,12 +89,13 @@ def cache_teacher(
     """Runs a teacher once over the data and stores its answers, with which `Distiller` trains as with the teacher.
 
     A run that was interrupted goes on where it stopped. Answers that are there are kept when they belong to the same
-    data; else they are refused.
+    data and the teacher answers its first rows as they say; else they are refused.
 
     Args:
         teacher: anything that can teach with one output; see `Distiller`.
-        dataset: what the teacher is asked: arrays [rows, ...] as `fit` takes them, or an iterable of batches (a
-            `tf.data.Dataset`), x or (x, y). The rows must be those of the training later, in any order.
+        dataset: what the teacher is asked: arrays [rows, ...] as `fit` takes them, x or the tuple (x, y), or an
+            iterable of batches (a `tf.data.Dataset`), x or (x, y). The rows must be those of the training later, in any
+            order; where those of its `validation_data` are not among them, the validation's loss is the task's alone.
         path: a folder; made when it is not there.
         batch_size: rows that the teacher is asked at once, where `dataset` are arrays.
         shard_rows: rows of one file.
@@ -89,7 +105,7 @@ def cache_teacher(
         The stored answers: a teacher.
 
     Raises:
-        ValueError: no data, or the folder holds answers to other data.
+        ValueError: no data, or the folder holds answers to other data or of another teacher.
         CompressionError: the teacher's answers are not finite.
 
     >>> import tempfile
@@ -106,24 +122,32 @@ def cache_teacher(
     before = np.concatenate(known) if known else np.zeros(0, np.int64)
     keys: list[np.ndarray] = []
     answers: list[np.ndarray] = []
-    ask = tf.function(lambda x: asked(x)[0]) if asked.compiles else lambda x: asked(x)[0]
-    bar = _Bar(verbose)
-    for x in _batches(dataset, batch_size):
-        prints = fingerprints(x).numpy()
-        stop = min(done, seen + len(prints))
-        more = meta["complete"] and seen + len(prints) > done
-        if more or not np.array_equal(before[seen:stop], prints[: max(stop - seen, 0)]):
-            raise ValueError(f"`path` holds answers to other data, or in another order. Received: {os.fspath(path)!r}")
-        if seen + len(prints) > done:
-            fresh = max(done - seen, 0)
-            keys.append(prints[fresh:])
-            answers.append(_answers(ask, x)[fresh:])
-        seen += len(prints)
-        bar.add(len(prints))
-        if sum(map(len, keys)) >= shard_rows:
-            shards = _write(path, shards, keys, answers, meta)
-            done, keys, answers = seen, [], []
-            before = np.zeros(done, np.int64)
+
+    def ask(x: Any) -> Any:
+        return asked(x)[0]
+
+    ask = tf.function(ask) if asked.compiles else ask
+    with _Bar(verbose) as bar:
+        for x in _batches(dataset, batch_size):
+            prints = fingerprints(x).numpy()
+            stop = min(done, seen + len(prints))
+            more = meta["complete"] and seen + len(prints) > done
+            if more or not np.array_equal(before[seen:stop], prints[: max(stop - seen, 0)]):
+                raise ValueError(
+                    f"`path` holds answers to other data, or in another order. Received: {os.fspath(path)!r}"
+                )
+            if known and not seen:
+                _check_teacher(path, _answers(ask, x))
+            if seen + len(prints) > done:
+                fresh = max(done - seen, 0)
+                keys.append(prints[fresh:])
+                answers.append(_answers(ask, x)[fresh:])
+            seen += len(prints)
+            bar.add(len(prints))
+            if sum(map(len, keys)) >= shard_rows:
+                shards = _write(path, shards, keys, answers, meta)
+                done, keys, answers = seen, [], []
+                before = np.zeros(done, np.int64)
     if not seen:
         raise ValueError("`dataset` is empty: at least one row is needed")
     if seen < done:
@@ -131,7 +155,6 @@ def cache_teacher(
     if keys:
         _write(path, shards, keys, answers, meta)
     _write_meta(path, {**meta, "complete": True})
-    bar.close()
     return Stored(path)
 
 
@@ -159,8 +182,21 @@ def _answers(ask: Any, x: Any) -> np.ndarray:
     return found
 
 
+def _check_teacher(path: Path, asked: np.ndarray) -> None:
+    """Refuses answers that are not those of the teacher, who was asked for the first rows."""
+    stored = np.load(_files(path, "answers")[0], mmap_mode="r")[: len(asked)]
+    fits = stored.shape[1:] == asked.shape[1:]
+    if not fits or not np.allclose(stored, asked[: len(stored)], rtol=1e-2, atol=1e-3):
+        raise ValueError(
+            f"`path` holds the answers of another teacher: name another folder, or remove it. Received: "
+            f"{os.fspath(path)!r}"
+        )
+
+
 def _batches(dataset: Any, batch_size: int) -> Iterator[Any]:
     """x of each batch, as tensors."""
+    if isinstance(dataset, tuple):
+        dataset = dataset[0]
     arrays = isinstance(dataset, (np.ndarray, tf.Tensor, dict))
     arrays = arrays or (isinstance(dataset, list) and all(isinstance(part, np.ndarray) for part in dataset))
     if arrays:
@@ -223,6 +259,9 @@ class _Bar:
         if self._progress is not None:
             self._progress.advance(self._task, rows)
 
-    def close(self) -> None:
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *problem: object) -> None:
         if self._progress is not None:
             self._progress.stop()

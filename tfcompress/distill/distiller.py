@@ -1,5 +1,6 @@
 """A student trained on labels and on what a teacher makes of the same data, by an ordinary `fit`."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,14 +15,25 @@ from tfcompress.distill.teachers import Teacher
 from tfcompress.distill.teachers import resolve as resolve_teacher
 
 
+class _Mode(threading.local):
+    """Whether this thread evaluates; each replica of a strategy has a thread of its own."""
+
+    evaluating = False
+
+
 class _Hidden:
-    """Holds what Keras must neither train nor save: the teacher, the taps and what they saw."""
+    """Holds what Keras must neither train nor save: the teacher, the taps and what they saw, the weights of the losses.
+
+    `weights` are those of the losses and, last, that of the task: variables, which callbacks may change.
+    """
 
     def __init__(self, teacher: Teacher, losses: list[DistillationLoss]) -> None:
         self.teacher, self.losses = teacher, losses
         self.student_taps: dict[str, Tap] = {}
         self.keys: list[tuple[str | None, str | None]] = []
         self.seen = Seen()
+        self.mode = _Mode()
+        self.weights: tf.Variable | None = None
 
 
 class Distiller(keras.Model):
@@ -67,15 +79,13 @@ class Distiller(keras.Model):
         flavor.check_model(student, "student")
         losses = resolve(distillation_losses)
         weights = _weights(distillation_loss_weights, len(losses))
-        if isinstance(student_loss_weight, bool) or not isinstance(student_loss_weight, (int, float)):
-            raise TypeError(f"`student_loss_weight` must be a number. Received: {student_loss_weight!r}")
-        if not 0 <= student_loss_weight <= 1:
-            raise ValueError(f"`student_loss_weight` must be from 0 to 1. Received: {student_loss_weight!r}")
+        student_loss_weight = _share(student_loss_weight)
         super().__init__(name=name)
         hidden = _Hidden(resolve_teacher(teacher), losses)
         object.__setattr__(self, "_hidden", hidden)
         self.student = student
-        self.distillation_loss_weights, self.student_loss_weight = weights, float(student_loss_weight)
+        hidden.weights = tf.Variable([*weights, float(student_loss_weight)], trainable=False, dtype=tf.float32)
+        self._alone = student_loss_weight == 0
         self.projections = self._prepared()
         self.student_loss_tracker = keras.metrics.Mean(name="student_loss")
         self.distillation_loss_tracker = keras.metrics.Mean(name="distillation_loss")
@@ -89,6 +99,25 @@ class Distiller(keras.Model):
     def teacher(self) -> Teacher:
         """What teaches, as it is asked."""
         return self._hidden.teacher
+
+    @property
+    def distillation_loss_weights(self) -> list[float]:
+        """w_i of each distillation loss; what is assigned holds from the next step on."""
+        return [float(weight) for weight in self._hidden.weights.numpy()[:-1]]
+
+    @distillation_loss_weights.setter
+    def distillation_loss_weights(self, weights: Sequence[float]) -> None:
+        checked = _weights(weights, len(self._hidden.losses))
+        self._hidden.weights.assign([*checked, self.student_loss_weight])
+
+    @property
+    def student_loss_weight(self) -> float:
+        """w of the task's loss; what is assigned holds from the next step on."""
+        return float(self._hidden.weights.numpy()[-1])
+
+    @student_loss_weight.setter
+    def student_loss_weight(self, weight: float) -> None:
+        self._hidden.weights.assign([*self.distillation_loss_weights, _share(weight)])
 
     def _prepared(self) -> list[Any]:
         """Finds the tensors of every loss, checks their shapes, and makes the projections."""
@@ -111,7 +140,7 @@ class Distiller(keras.Model):
             return keras.layers.Activation("linear")
         if isinstance(loss, Outputs):
             place = _place(student[0], loss.output, self.student)
-            loss.settle(self._hidden.teacher.kind, output_kind(self.student, place))
+            loss.settle(self._hidden.teacher.kind_of(place), output_kind(self.student, place))
         sides = zip(keys, (teacher, student), strict=True)
         one, other = (_chosen(loss, key, *side, self.student) for key, side in sides)
         loss.check(tuple(one.shape), tuple(other.shape))
@@ -131,29 +160,50 @@ class Distiller(keras.Model):
     ) -> Any:
         """The weighted sum of the task's and the distillation loss of a batch, and the student's own further losses."""
         hidden = self._hidden
-        further = tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) if self.losses else 0.0
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        # Keras adds these to the loss that it was compiled with; here they are added once, unweighted.
+        further = tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) / replicas if self.losses else 0.0
+        *weights, share = tf.unstack(tf.convert_to_tensor(hidden.weights))
         task = tf.constant(0.0)
-        if y is not None and self.student_loss_weight > 0:
-            task = tf.cast(super().compute_loss(x, y, y_pred, sample_weight), tf.float32) - further
+        if y is not None and not (self._alone and not self.loss):
+            task = tf.cast(flavor.compiled_loss(self, y, y_pred, sample_weight), tf.float32)
         inner = dict(hidden.seen.values)
-        taught, seen = hidden.teacher(x)
+        if hidden.mode.evaluating:
+            taught, seen, known = hidden.teacher.evaluated(x)
+        else:
+            (taught, seen), known = hidden.teacher(x), None
         total = tf.constant(0.0)
-        rows = zip(hidden.losses, hidden.keys, self.projections, self.distillation_loss_weights, strict=True)
-        for loss, keys, projection, weight in rows:
+        for loss, keys, projection, weight in zip(hidden.losses, hidden.keys, self.projections, weights, strict=True):
             one = _chosen(loss, keys[0], taught, seen, self.student)
             other = projection(_chosen(loss, keys[1], y_pred, inner, self.student))
             total += weight * _reduced(loss.loss(one, other, _labels(loss, y, self.student)), sample_weight)
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        whole = self.student_loss_weight * task + (1 - self.student_loss_weight) * total / replicas + further
+        total = total if known is None else tf.where(known, total, 0.0)
+        whole = share * task + (1 - share) * total / replicas + further
         rows = tf.shape(flavor.flatten(y_pred)[0])[0]
         self.student_loss_tracker.update_state(task * replicas, rows)
         self.distillation_loss_tracker.update_state(total, rows)
         self.total_loss_tracker.update_state(whole * replicas, rows)
         return whole
 
+    def test_step(self, *args: Any) -> Any:
+        """As Keras does it; a teacher whose answers are stored is not asked for rows that it has no answers to."""
+        self._hidden.mode.evaluating = True
+        try:
+            return super().test_step(*args)
+        finally:
+            self._hidden.mode.evaluating = False
+
     def save(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
         """Saves the student, a model without a trace of the teacher."""
         self.student.save(filepath, overwrite=overwrite, **options)
+
+
+def _share(weight: Any) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+        raise TypeError(f"`student_loss_weight` must be a number. Received: {weight!r}")
+    if not 0 <= weight <= 1:
+        raise ValueError(f"`student_loss_weight` must be from 0 to 1. Received: {weight!r}")
+    return float(weight)
 
 
 def _weights(given: Sequence[float] | None, count: int) -> list[float]:
@@ -169,13 +219,13 @@ def _weights(given: Sequence[float] | None, count: int) -> list[float]:
 def _place(outputs: Any, wanted: Any, student: Any) -> int:
     """Which of the outputs, in the order in which they are flattened, is meant by a name or an index."""
     flat = flavor.flatten(outputs)
-    if wanted is None:
-        if len(flat) > 1:
-            raise ValueError(
-                f"`output` must say which of the {len(flat)} outputs of {student.name!r} a loss is about, by name or "
-                "index. Received: None"
-            )
+    if len(flat) == 1 and wanted in (None, 0, *getattr(student, "output_names", ())):
         return 0
+    if wanted is None:
+        raise ValueError(
+            f"`output` must say which of the {len(flat)} outputs of {student.name!r} a loss is about, by name or "
+            "index. Received: None"
+        )
     names = list(outputs) if isinstance(outputs, dict) else list(getattr(student, "output_names", range(len(flat))))
     if isinstance(outputs, dict):
         order = {name: place for place, name in enumerate(sorted(outputs))}

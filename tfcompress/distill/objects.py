@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfcompress.core.flavor import keras
 from tfcompress.distill import feature_losses, losses
+from tfcompress.distill.taps import SCORES, Scores
 
 
 class DistillationLoss:
@@ -257,15 +258,15 @@ class AttentionMatrices(DistillationLoss):
     """mean (A_t - A_s)^2 of attention layers' matrices; heads are averaged where their numbers differ.
 
     Args:
-        teacher: an attention layer of the teacher.
-        student: an attention layer of the student.
+        teacher: an attention layer of the teacher: the layer, its name, path or index; or the layer whose output is the
+            matrix already, such as the softmax of an attention that `quantize_model` opened.
+        student: the same in the student.
 
     Source: Jiao et al. 2019 (TinyBERT), arXiv:1909.10351, equation 7.
     """
 
     def __init__(self, teacher: Any, student: Any) -> None:
-        scores = [f"{getattr(x, 'name', x)}".removesuffix(":scores") + ":scores" for x in (teacher, student)]
-        super().__init__(*scores)
+        super().__init__(_scores(teacher), _scores(student))
 
     def check(self, teacher: tuple, student: tuple) -> None:
         super().check(teacher, student)
@@ -274,6 +275,15 @@ class AttentionMatrices(DistillationLoss):
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
         return feature_losses.attention_matrices(teacher, student)
+
+
+def _scores(wanted: Any) -> Any:
+    """The attention matrix of what a user names; of several teachers it is named with the teacher's number."""
+    if isinstance(wanted, tuple) and len(wanted) == 2:
+        return wanted[0], _scores(wanted[1])
+    if isinstance(wanted, str):
+        return Scores(wanted.removesuffix(SCORES))
+    return wanted if isinstance(wanted, Scores) else Scores(wanted)
 
 
 class _Relational(DistillationLoss):

@@ -21,12 +21,21 @@ def output_kind(model: Any, output: int = 0) -> str:
     """
     if flavor.is_graph(model):
         made = flavor.producer(flavor.flatten(flavor.graph_outputs(model))[output])
-        while made is not None and type(made[0]).__name__ in _PASSES and _activation(made[0]) is None:
+        while made is not None and _passes(made[0]):
             before = [t for t in flavor.flatten(flavor.node_arguments(made[2])) if flavor.is_symbolic(t)]
             made = flavor.producer(before[0])
         return "logits" if made is None else _kind(made[0])
     layers = [layer for layer in getattr(model, "layers", []) if not isinstance(layer, keras.layers.InputLayer)]
+    while len(layers) > 1 and _passes(layers[-1]):
+        layers.pop()
     return _kind(layers[-1]) if layers else "logits"
+
+
+def _passes(operation: Any) -> bool:
+    """Whether outputs are what they were before; `Activation("linear", dtype="float32")` ends half-precision models."""
+    if isinstance(operation, keras.layers.Activation):
+        return _activation(operation) == "linear"
+    return type(operation).__name__ in _PASSES and _activation(operation) is None
 
 
 def _kind(operation: Any) -> str:

@@ -1,6 +1,7 @@
 """Tensors inside a model, by the layer that makes them: seen while the model computes, in any kind of model."""
 
 import contextlib
+import inspect
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,24 +17,51 @@ SCORES = ":scores"
 _ANY_LENGTH = 16
 
 
+class Scores:
+    """The attention matrix of a layer, as something that can be tapped.
+
+    Args:
+        wanted: the attention layer, its name, path or index; or the layer whose output is the matrix already, such as
+            the softmax of an attention that was opened.
+    """
+
+    def __init__(self, wanted: Any) -> None:
+        self.wanted = wanted
+
+    def __str__(self) -> str:
+        return f"{getattr(self.wanted, 'name', self.wanted)}{SCORES}"
+
+
 class Tap:
     """One tensor of a model.
 
     Attributes:
-        key: as it was asked for, as text.
+        asked: as it was asked for, as text.
         layer: the layer that makes it.
         scores: whether its attention scores are meant, and not what it returns.
+        key: tells it from the model's other tensors; layers of one name may stand in several nested models.
     """
 
     def __init__(self, model: Any, wanted: Any, argument: str) -> None:
-        self.key = str(getattr(wanted, "name", wanted))
-        self.scores = isinstance(wanted, str) and wanted.endswith(SCORES)
-        self.layer = _layer(model, wanted.removesuffix(SCORES) if self.scores else wanted, argument)
-        if self.scores and not hasattr(self.layer, "num_heads"):
+        if isinstance(wanted, str) and wanted.endswith(SCORES):
+            wanted = Scores(wanted.removesuffix(SCORES))
+        self.asked = str(getattr(wanted, "name", wanted))
+        inner = wanted.wanted if isinstance(wanted, Scores) else wanted
+        self.layer = _layer(model, inner, argument)
+        self.scores = isinstance(wanted, Scores) and not _is_softmax(self.layer)
+        if self.scores and "return_attention_scores" not in inspect.signature(self.layer.call).parameters:
             raise ValueError(
-                f"`{argument}` must name an attention layer before {SCORES!r}. Received: {self.key!r}, "
+                f"`{argument}` must name an attention layer, or the softmax of one. Received: {self.asked!r}, "
                 f"a {type(self.layer).__name__}"
             )
+        parts = flavor.sublayers(model, recursive=True)
+        place = next(number for number, part in enumerate(parts) if part is self.layer)
+        self.key = f"{place}{SCORES if self.scores else ''}"
+
+
+def _is_softmax(layer: Any) -> bool:
+    activation = getattr(layer, "activation", None)
+    return isinstance(layer, keras.layers.Softmax) or getattr(activation, "__name__", activation) == "softmax"
 
 
 def _layer(model: Any, wanted: Any, argument: str) -> Any:
@@ -70,37 +98,76 @@ class Seen(threading.local):
         self.values: dict[str, Any] = {}
 
 
+class _Active(threading.local):
+    """The taps that this thread's computations watch, innermost last."""
+
+    def __init__(self) -> None:
+        self.watches: list[tuple[Sequence[Tap], Seen]] = []
+
+
+class _Patched:
+    """A layer's `call` that tells what it returns, and how many computations want it so."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer, self.before, self.users = layer, layer.__dict__.get("call"), 0
+
+
+_ACTIVE = _Active()
+_PATCHED: dict[int, _Patched] = {}
+# Replicas of a strategy take turns in the middle of a computation: the first to end must not end it for the others.
+_LOCK = threading.Lock()
+
+
 @contextlib.contextmanager
 def watched(taps: Sequence[Tap], seen: Seen) -> Iterator[None]:
     """While it lasts, what the taps' layers return is kept in `seen`; of a shared layer, what it returns last."""
-    taken: list[tuple[Any, Any]] = []
+    layers = list({id(tap.layer): tap.layer for tap in taps}.values())
+    with _LOCK:
+        for layer in layers:
+            if id(layer) not in _PATCHED:
+                _PATCHED[id(layer)] = _Patched(layer)
+                object.__setattr__(layer, "call", _watching(layer.call, layer))
+            _PATCHED[id(layer)].users += 1
+    _ACTIVE.watches.append((taps, seen))
     try:
-        for layer in {id(tap.layer): tap.layer for tap in taps}.values():
-            mine = [tap for tap in taps if tap.layer is layer]
-            taken.append((layer, layer.__dict__.get("call")))
-            object.__setattr__(layer, "call", _watching(layer.call, mine, seen))
         yield
     finally:
-        for layer, before in reversed(taken):
-            if before is None:
-                object.__delattr__(layer, "call")
-            else:
-                object.__setattr__(layer, "call", before)
+        _ACTIVE.watches.pop()
+        with _LOCK:
+            for layer in layers:
+                _release(layer)
 
 
-def _watching(call: Any, taps: Sequence[Tap], seen: Seen) -> Any:
+def _release(layer: Any) -> None:
+    patched = _PATCHED[id(layer)]
+    patched.users -= 1
+    if patched.users:
+        return
+    del _PATCHED[id(layer)]
+    if patched.before is None:
+        object.__delattr__(layer, "call")
+    else:
+        object.__setattr__(layer, "call", patched.before)
+
+
+def _watching(call: Any, layer: Any) -> Any:
     """`call`, telling what it returns; an attention layer's is asked for its scores where a tap wants them."""
 
     def watching(*args: Any, **kwargs: Any) -> Any:
-        if not any(tap.scores for tap in taps):
+        wanted = [(tap, seen) for taps, seen in _ACTIVE.watches for tap in taps if tap.layer is layer]
+        if not any(tap.scores for tap, _ in wanted):
             outputs = call(*args, **kwargs)
         else:
             asked = kwargs.pop("return_attention_scores", False)
             outputs, scores = call(*args, **kwargs, return_attention_scores=True)
-            seen.values.update({tap.key: scores for tap in taps if tap.scores})
+            for tap, seen in wanted:
+                if tap.scores:
+                    seen.values[tap.key] = scores
             if asked:
                 return outputs, scores
-        seen.values.update({tap.key: outputs for tap in taps if not tap.scores})
+        for tap, seen in wanted:
+            if not tap.scores:
+                seen.values[tap.key] = outputs
         return outputs
 
     return watching
@@ -115,7 +182,7 @@ def computed(model: Any, taps: Sequence[Tap], seen: Seen, *args: Any, **kwargs: 
     seen.values = {}
     with watched(taps, seen):
         outputs = model(*args, **kwargs)
-    missing = [tap.key for tap in taps if tap.key not in seen.values]
+    missing = [tap.asked for tap in taps if tap.key not in seen.values]
     if missing:
         raise ValueError(f"{model.name!r} does not use the layer {missing[0]!r} when it is called")
     return outputs

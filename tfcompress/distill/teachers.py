@@ -18,7 +18,7 @@ class Teacher:
     """Answers to a batch of inputs, with or without tensors from inside.
 
     Attributes:
-        kind: what the answers are: "logits", "softmax" or "sigmoid".
+        kind: what the answers are: "logits", "softmax" or "sigmoid"; of several outputs, the first.
         compiles: whether XLA can compile what it computes.
     """
 
@@ -44,6 +44,14 @@ class Teacher:
         """Answers to a row that is in no data: what shapes they have."""
         return self(x)
 
+    def kind_of(self, place: int) -> str:
+        """What the answers of one of several outputs are, counted in the order in which they are flattened."""
+        return self.kind
+
+    def evaluated(self, x: Any) -> tuple[Any, dict[str, Any], tf.Tensor]:
+        """Answers and tapped tensors for rows that are not trained on, and whether there are answers to all of them."""
+        return *self(x), tf.constant(True)
+
 
 class Model(Teacher):
     """A Keras model in inference mode."""
@@ -53,6 +61,10 @@ class Model(Teacher):
         self.model, self.kind = model, output_kind(model)
         self._taps: dict[str, Tap] = {}
         self._seen = Seen()
+
+    def kind_of(self, place: int) -> str:
+        several = flavor.is_graph(self.model) and len(flavor.flatten(flavor.graph_outputs(self.model))) > 1
+        return output_kind(self.model, place) if several else self.kind
 
     def tap(self, wanted: Any) -> str:
         tap = Tap(self.model, wanted, "teacher")
@@ -91,11 +103,14 @@ class Ensemble(Teacher):
                 f"`weights` must be {len(self.teachers)} numbers from 0 on, not all 0. Received: weights={weights!r}"
             )
         self.weights = [float(w) for w in given / given.sum()]
-        kinds = {teacher.kind for teacher in self.teachers}
+        self.kind = self.kind_of(0)
+        self.compiles = all(teacher.compiles for teacher in self.teachers)
+
+    def kind_of(self, place: int) -> str:
+        kinds = {teacher.kind_of(place) for teacher in self.teachers}
         if "sigmoid" in kinds and len(kinds) > 1:
             raise ValueError(f"`teacher` must hold teachers whose outputs are of one kind. Received: {sorted(kinds)}")
-        self.kind = kinds.pop() if len(kinds) == 1 else "softmax"
-        self.compiles = all(teacher.compiles for teacher in self.teachers)
+        return kinds.pop() if len(kinds) == 1 else "softmax"
 
     def tap(self, wanted: Any) -> str:
         if not isinstance(wanted, tuple) or len(wanted) != 2 or wanted[0] not in range(len(self.teachers)):
@@ -105,19 +120,35 @@ class Ensemble(Teacher):
         return f"{wanted[0]}/{self.teachers[wanted[0]].tap(wanted[1])}"
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
-        answers, seen = [], {}
-        for number, teacher in enumerate(self.teachers):
-            outputs, inner = teacher(x)
-            answers.append(tf.nest.map_structure(lambda t, one=teacher: self._unified(t, one.kind), outputs))
-            seen.update({f"{number}/{key}": value for key, value in inner.items()})
-        return tf.nest.map_structure(self._mean, *answers), seen
+        return self._joined([teacher(x) for teacher in self.teachers])
+
+    def tried(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        return self._joined([teacher.tried(x) for teacher in self.teachers])
+
+    def evaluated(self, x: Any) -> tuple[Any, dict[str, Any], tf.Tensor]:
+        found = [teacher.evaluated(x) for teacher in self.teachers]
+        known = tf.reduce_all(tf.stack([answered for *_, answered in found]))
+        return *self._joined([(outputs, inner) for outputs, inner, _ in found]), known
+
+    def _joined(self, found: list[tuple[Any, dict[str, Any]]]) -> tuple[Any, dict[str, Any]]:
+        rows = []
+        for teacher, (outputs, _) in zip(self.teachers, found, strict=True):
+            flat = [
+                _unified(tensor, teacher.kind_of(place), self.kind_of(place))
+                for place, tensor in enumerate(flavor.flatten(outputs))
+            ]
+            rows.append(flat)
+        means = [self._mean(*answers) for answers in zip(*rows, strict=True)]
+        inner = {f"{n}/{key}": value for n, (_, seen) in enumerate(found) for key, value in seen.items()}
+        return flavor.pack_like(found[0][0], means), inner
 
     def _mean(self, *answers: tf.Tensor) -> tf.Tensor:
         return tf.add_n([weight * answer for weight, answer in zip(self.weights, answers, strict=True)])
 
-    def _unified(self, outputs: tf.Tensor, kind: str) -> tf.Tensor:
-        outputs = tf.cast(outputs, tf.float32)
-        return tf.nn.softmax(outputs) if self.kind == "softmax" and kind == "logits" else outputs
+
+def _unified(outputs: tf.Tensor, kind: str, wanted: str) -> tf.Tensor:
+    outputs = tf.cast(outputs, tf.float32)
+    return tf.nn.softmax(outputs) if wanted == "softmax" and kind == "logits" else outputs
 
 
 class Function(Teacher):
