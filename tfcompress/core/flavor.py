@@ -74,6 +74,7 @@ pack_like = _chosen.pack_like
 masks_may_end = _chosen.masks_may_end
 branches_recorded = _chosen.branches_recorded
 compute_in_float32 = _chosen.compute_in_float32
+compiled_loss = _chosen.compiled_loss
 distribution_problem = _chosen.distribution_problem
 STATIC_BATCH = _chosen.STATIC_BATCH
 HONORS_TRAINING = _chosen.HONORS_TRAINING

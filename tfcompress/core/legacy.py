@@ -450,6 +450,11 @@ def compute_in_float32(layer: Any) -> None:
             part._set_dtype_policy("float32")
 
 
+def compiled_loss(model: Any, y: Any, y_pred: Any, sample_weight: Any) -> Any:
+    """The loss that a model was compiled with, without those of its layers."""
+    return model.compiled_loss(y, y_pred, sample_weight)
+
+
 def distribution_problem(model: Any) -> str | None:
     """Why TensorFlow cannot train the model as it was compiled, on several CPU replicas; None when it can."""
     strategy = model.distribute_strategy
