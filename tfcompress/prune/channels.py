@@ -1,6 +1,6 @@
 """Fewer channels for real: a physically smaller model, with the channels that matter least taken out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,10 @@ from tfcompress.prune.importance import importance as scores_of
 from tfcompress.prune.parametric import MAKES, READS
 from tfcompress.prune.reconstruct import refit
 from tfcompress.prune.surgery import without
+
+
+#: How many channels each of the scored groups keeps.
+Counts = Callable[[Flow, Sequence[tuple[Group, np.ndarray]]], list[int]]
 
 
 def prune_channels(
@@ -70,6 +74,14 @@ def prune_channels(
         raise ValueError(f"`round_to` must be a whole number of at least 1. Received: round_to={round_to!r}")
     if reconstruct and data is None:
         raise ValueError("`data` must hold samples for reconstruct=True. Received: data=None")
+    return prune_to(model, lambda flow, pairs: kept_of(flow, pairs, amount, round_to), importance=importance, data=data,
+                    select=select, reconstruct=reconstruct)  # fmt: skip
+
+
+def prune_to(
+    model: Any, counts: Counts, *, importance: str, data: Any, select: Any, reconstruct: bool = False
+) -> Any:
+    """The model in which each group keeps as many channels as `counts` says; the arguments of `prune_channels`."""
     check_finite(model)
     flat = trace(model)
     check_plain(flat)
@@ -81,8 +93,7 @@ def prune_channels(
     pairs = [(group, score) for group, score in zip(groups, scores, strict=True) if score is not None]
     if not pairs:
         raise ValueError(f"`importance` must fit the model: {importance!r} says nothing of any group of {model.name!r}")
-    kept = kept_of(flow, pairs, amount, round_to)
-    removed = [label for (group, score), count in zip(pairs, kept, strict=True)
+    removed = [label for (group, score), count in zip(pairs, counts(flow, pairs), strict=True)
                for label in group.labels[np.argsort(score, kind="stable")[: group.size - count]]]  # fmt: skip
     notes |= changes(flow, removed)
     small = without(flow, removed)

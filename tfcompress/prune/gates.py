@@ -16,7 +16,7 @@ from tfcompress.prune.labels import Vector
 from tfcompress.prune.objective import Objective, pairs
 
 
-class _Gate(keras.layers.Layer):
+class Gate(keras.layers.Layer):
     """Multiplies the positions of an axis by gates that several layers share."""
 
     def __init__(self, gates: Any, places: np.ndarray, axis: int, rank: int) -> None:
@@ -75,7 +75,7 @@ def sensitivities(flow: Flow, groups: Sequence[Group], data: Any, loss: Objectiv
             tensor = step.inputs[n]
             place = next(i for i, t in enumerate(flavor.flatten((old.args, old.kwargs))) if t is tensor)
             given = gated.get(id(tensor), flavor.flatten((args, kwargs))[place])
-            gated[id(tensor)] = _Gate((gates,), places, axis, len(tensor.shape))(given)
+            gated[id(tensor)] = Gate((gates,), places, axis, len(tensor.shape))(given)
         new = [gated.get(id(old_leaf), leaf) for old_leaf, leaf in zip(
             flavor.flatten((old.args, old.kwargs)), flavor.flatten((args, kwargs)), strict=True)]  # fmt: skip
         args, kwargs = flavor.pack_like((old.args, old.kwargs), new)

@@ -1,0 +1,148 @@
+"""Channels taken out little by little, with training in between, as one call that can be continued."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.core.trace import trace
+from tfcompress.prune.amounts import by_budget, by_layers, by_ratio, check_amount, is_budget, step_of
+from tfcompress.prune.channels import check_plain, prune_to
+from tfcompress.prune.costs import Costs, cost_of
+from tfcompress.prune.dependencies import Group
+from tfcompress.prune.flow import Flow
+from tfcompress.prune.parametric import MAKES
+
+
+class Rounds:
+    """How much is left after each of several rounds: as large a part of what was left goes in each.
+
+    After round k of n a ratio r leaves (1 - r)^(k/n) of each group's channels, a budget b of a cost c leaves
+    c (b / c)^(k/n).
+
+    Args:
+        model: a flat graph, as it is before the first round.
+        amount: as of `prune_channels`, reached in the last round.
+        rounds: how many.
+        round_to: as of `prune_channels`.
+    """
+
+    def __init__(self, model: Any, amount: Any, rounds: int, round_to: int) -> None:
+        check_amount(amount)
+        if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
+            raise ValueError(f"`rounds` must be a whole number of at least 1. Received: rounds={rounds!r}")
+        self.amount, self.rounds, self.round_to = amount, rounds, round_to
+        self._costs = cost_of(model)
+        self._sizes = {layer: size for layer, size in _made(Flow(model)).items()}
+
+    def counts(self, number: int) -> Callable[[Flow, Sequence[tuple[Group, np.ndarray]]], list[int]]:
+        """What round `number` (from 1) leaves of each group."""
+        share = number / self.rounds
+
+        def counts(flow: Flow, pairs: Sequence[tuple[Group, np.ndarray]]) -> list[int]:
+            groups = [group for group, _ in pairs]
+            steps = [step_of(group, self.round_to) for group in groups]
+            if is_budget(self.amount):
+                goals = {kind: v * self._costs[kind] if v <= 1 else v for kind, v in self.amount.items()}
+                limits = {k: int(self._costs[k] * min(1.0, goal / self._costs[k]) ** share) for k, goal in goals.items()}
+                return by_budget(groups, [score for _, score in pairs], limits, steps, Costs(flow, groups))
+            now = _made(flow)
+            before = [self._before(group, now) for group in groups]
+            whole = [Group(g.name, size, g.members, None, None, g.labels) for g, size in zip(groups, before, strict=True)]
+            if isinstance(self.amount, Mapping):
+                ratios = {name: 1 - (1 - ratio) ** share for name, ratio in self.amount.items()}
+                goals_of = by_layers(whole, ratios, steps, flow.model)
+            else:
+                goals_of = [by_ratio(g, 1 - (1 - self.amount) ** share, s) for g, s in zip(whole, steps, strict=True)]
+            return [min(group.size, goal) for group, goal in zip(groups, goals_of, strict=True)]
+
+        return counts
+
+    def _before(self, group: Group, now: Mapping[str, int]) -> int:
+        """How many channels a group had before the first round, by what its first maker had."""
+        maker = (group.layers(MAKES) or [group.name])[0]
+        return round(group.size * self._sizes.get(maker, now.get(maker, 1)) / max(now.get(maker, 1), 1))
+
+
+def _made(flow: Flow) -> dict[str, int]:
+    """How many channels each layer makes."""
+    found: dict[str, int] = {}
+    for layer in flow.layers.values():
+        weights = flow.weights[id(layer)]
+        for name, axes in weights.axes.items():
+            for vector, role in zip(axes, weights.roles[name], strict=True):
+                if role == MAKES and vector is not None and vector.any():
+                    found.setdefault(layer.name, vector.size)
+    return found
+
+
+def prune_iteratively(
+    model: Any, amount: Any, train: Callable[[Any], Any], *, rounds: int = 4, folder: str | Path | None = None,
+    seed: int | None = None, importance: str = "l1", data: Any = None, select: Any = None, round_to: int = 8,
+    reconstruct: bool = False,
+) -> Any:  # fmt: skip
+    """Channels taken out in several rounds, each followed by training.
+
+    Args:
+        model: as of `prune_channels`. It is not changed.
+        amount: as of `prune_channels`, reached in the last round.
+        train: compiles and trains the model that it is given, in place; or returns another one.
+        rounds: how many, at least 1.
+        folder: where the model after each round is kept. Started again with the same arguments, the call goes on after
+            the last round that is there.
+        seed: when given, Keras' seeds are set by it before each round, so that a call that was interrupted and started
+            again returns what one that was not returns.
+        importance: as of `prune_channels`, like the arguments that follow.
+
+    Returns:
+        The model after the last round, as `train` left it.
+
+    Raises:
+        ValueError: the folder holds the rounds of other arguments; or as of `prune_channels`.
+
+    Source: Molchanov et al. 2017, arXiv:1611.06440, section 2 (prune and fine-tune by turns).
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(32, name="a"), keras.layers.Dense(3, name="b")])
+    >>> widths = []
+    >>> small = prune_iteratively(model, 0.75, lambda m: widths.append(m.layers[1].units), rounds=2, round_to=1)
+    >>> widths
+    [16, 8]
+    """
+    flavor.check_model(model)
+    flat = trace(model)
+    check_plain(flat)
+    plan = Rounds(flat, amount, rounds, round_to)
+    place = None if folder is None else Path(folder)
+    arguments = {"amount": dict(amount) if isinstance(amount, Mapping) else amount, "rounds": rounds, "seed": seed,
+                 "importance": importance, "select": repr(select), "round_to": round_to,
+                 "reconstruct": reconstruct, "params": cost_of(flat)["params"]}  # fmt: skip
+    done, current = (0, model) if place is None else _found(place, arguments, model, rounds)
+    for number in range(done + 1, rounds + 1):
+        if seed is not None:
+            keras.utils.set_random_seed(seed + number)
+        current = prune_to(current, plan.counts(number), importance=importance, data=data, select=select,
+                           reconstruct=reconstruct)  # fmt: skip
+        current = train(current) or current
+        if place is not None:
+            part = place / f"part_{number}.keras"
+            current.save(part)
+            part.replace(place / f"round_{number}.keras")  # a file that is there is whole
+    return current
+
+
+def _found(place: Path, arguments: dict[str, Any], model: Any, rounds: int) -> tuple[int, Any]:
+    """The last round that is done, and the model after it."""
+    place.mkdir(parents=True, exist_ok=True)
+    notes = place / "rounds.json"
+    if notes.exists() and json.loads(notes.read_text()) != json.loads(json.dumps(arguments)):
+        raise ValueError(f"`folder` must hold rounds of the same arguments, or none. Received: folder={str(place)!r}")
+    notes.write_text(json.dumps(arguments))
+    for number in range(rounds, 0, -1):
+        file = place / f"round_{number}.keras"
+        if file.exists():
+            return number, keras.models.load_model(file)
+    return 0, model

@@ -1,0 +1,144 @@
+"""Channels that go to zero while a model trains, a few at a time, and a smaller model without them at the end."""
+
+from typing import Any
+
+import numpy as np
+
+from tfcompress.core import flavor
+from tfcompress.core.compressed import noted
+from tfcompress.core.flavor import keras
+from tfcompress.core.projected import Mask, attach, mask_of, project
+from tfcompress.core.trace import trace
+from tfcompress.core.transformed import named_weights
+from tfcompress.prune.channels import candidates, changes, check_plain
+from tfcompress.prune.dependencies import Group, Member
+from tfcompress.prune.flow import Flow
+from tfcompress.prune.importance import importance as scores_of
+from tfcompress.prune.iterative import Rounds
+from tfcompress.prune.parametric import READS
+from tfcompress.prune.remake import remake
+from tfcompress.prune.surgery import without
+
+
+class ChannelPruning(keras.callbacks.Callback):
+    """Chooses channels in rounds while the model trains and holds them at zero; `shrink` takes them out.
+
+    A channel is at zero when every kernel that reads it has zeros there, held by the kernel's constraint. The zeros are
+    in the model's weights, so a checkpoint holds the rounds that are done: restored and trained on with a new callback
+    of the same arguments, what is at zero stays, and the next round chooses on.
+
+    Args:
+        amount: as of `prune_channels`, reached in the last round.
+        rounds: how many.
+        begin: the epoch at whose begin the first round is made.
+        every: epochs from one round to the next.
+        importance: as of `prune_channels`, like the arguments that follow.
+
+    Raises:
+        ValueError: an argument is out of range; when training begins, a model that is no flat graph of layers:
+            `tfcompress.trace(model)` makes one.
+
+    Source: He et al. 2018 (soft filter pruning), arXiv:1808.06866, with filters that stay at zero.
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(32, name="a"), keras.layers.Dense(3, name="b")])
+    >>> model.compile("sgd", "mse")
+    >>> pruning = ChannelPruning(0.5, rounds=2)
+    >>> _ = model.fit(np.ones((2, 4)), np.ones((2, 3)), epochs=3, verbose=0, callbacks=[pruning])
+    >>> [tuple(weight.shape) for weight in pruning.shrink().weights]
+    [(4, 16), (16,), (16, 3), (3,)]
+    """
+
+    def __init__(
+        self, amount: Any, *, rounds: int = 4, begin: int = 0, every: int = 1, importance: str = "l1", data: Any = None,
+        select: Any = None, round_to: int = 8,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        for name, value, least in (("begin", begin, 0), ("every", every, 1), ("rounds", rounds, 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"`{name}` must be a whole number of at least {least}. Received: {name}={value!r}")
+        self.amount, self.rounds, self.begin, self.every = amount, rounds, begin, every
+        self.importance, self.data, self.select, self.round_to = importance, data, select, round_to
+        self._plan: Rounds | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        flat = trace(self.model)
+        check_plain(flat)
+        here = {layer.name for layer in self.model.layers}
+        inside = [layer.name for layer in flat.layers if layer.weights and layer.name not in here]
+        if inside:
+            raise ValueError(
+                f"`ChannelPruning` must train a flat graph of layers: train `tfcompress.trace(model)`. "
+                f"Received: {self.model.name!r}, in which {inside[0]!r} is inside another layer"
+            )
+        self._plan = Rounds(flat, self.amount, self.rounds, self.round_to)
+        for group, _ in _held(Flow(flat), self.select):
+            for member in group.members:
+                variable = self._variable(member)
+                if member.role == READS and mask_of(variable) is None:
+                    attach(variable, Mask(np.ones(variable.shape, bool)))
+        remake(self.model)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        number, rest = divmod(epoch - self.begin, self.every)
+        if rest == 0 and 0 <= number < self.rounds:
+            steps = self.model.optimizer.iterations
+            self._decide(number + 1, int(flavor.read(steps) if flavor.is_variable(steps) else steps))
+
+    def _variable(self, member: Member) -> Any:
+        layer = next(layer for layer in self.model.layers if layer.name == member.layer)
+        return named_weights(layer)[member.weight]
+
+    def _decide(self, number: int, step: int) -> None:
+        """Put as many channels at zero as the round asks for; those that are there already go first."""
+        flow = Flow(trace(self.model))
+        held = _held(flow, self.select)
+        scores = scores_of(flow, [group for group, _ in held], self.importance, self.data, self.model)
+        pairs = [(group, np.where(dead, -np.inf, score)) for (group, dead), score in zip(held, scores, strict=True)
+                 if score is not None]  # fmt: skip
+        counts = self._plan.counts(number)(flow, pairs)  # type: ignore[union-attr]
+        kept: dict[tuple[str, str], np.ndarray] = {}
+        for (group, score), count in zip(pairs, counts, strict=True):
+            gone = np.argsort(score, kind="stable")[: group.size - count]
+            for member in group.members:
+                if member.role == READS:
+                    variable = self._variable(member)
+                    mask = kept.setdefault((member.layer, member.weight), mask_of(variable).kept.copy())  # type: ignore[union-attr]
+                    np.moveaxis(mask, member.axis, 0)[member.positions[gone].ravel()] = False
+        for group, _ in pairs:
+            for member in group.members:
+                mask = kept.pop((member.layer, member.weight), None)
+                if mask is not None:
+                    mask_of(self._variable(member)).decide(mask, step)  # type: ignore[union-attr]
+                    project(self._variable(member))
+
+    def shrink(self) -> Any:
+        """The model without the channels that are at zero: smaller, and computing the same.
+
+        Returns:
+            A new, uncompiled model. Masks of zeros that were not channels are carried over.
+        """
+        flow = Flow(trace(self.model))
+        removed = []
+        for group, dead in _held(flow, self.select):
+            dead = dead if not dead.all() else np.arange(group.size) > 0
+            removed += list(group.labels[dead])
+        notes = changes(flow, removed)
+        return noted(without(flow, removed), {**getattr(self.model, "notes", {}), **notes})
+
+
+def _held(flow: Flow, select: Any) -> list[tuple[Group, np.ndarray]]:
+    """The groups whose channels are read by kernels alone, and which of their channels are at zero there."""
+    summed = [step.given[n][axis] for step in flow.steps if step.operation is not None for n, axis in step.reads]
+    elsewhere = np.unique(np.concatenate([flow.labels.roots(v) for v in summed])) if summed else np.zeros(0)
+    layers = {layer.name: layer for layer in flow.layers.values()}
+    found = []
+    for group in candidates(flow, select)[0]:
+        readers = [member for member in group.members if member.role == READS]
+        if not readers or np.isin(group.labels, elsewhere).any():
+            continue
+        dead = np.ones(group.size, bool)
+        for member in readers:
+            value = np.asarray(flavor.read(named_weights(layers[member.layer])[member.weight]))
+            dead &= ~np.any(np.moveaxis(value, member.axis, 0)[member.positions].reshape(group.size, -1), axis=1)
+        found.append((group, dead))
+    return found
