@@ -1,7 +1,7 @@
 """Layers in the form that the runtime has for them: fused LSTM, unrolled recurrence, 3-D convolution by 2-D ones."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -29,12 +29,15 @@ def needs_forms(model: Any, inner: bool = False) -> bool:
     return any(_form_of(layer) for layer in flavor.sublayers(model, recursive=True) if id(layer) not in top)
 
 
-def runtime_forms(model: Any, fused: bool = True) -> tuple[Any, list[tuple[str, str]]]:
+def runtime_forms(
+    model: Any, fused: bool = True, shapes: Sequence[Sequence[int]] | None = None
+) -> tuple[Any, list[tuple[str, str]]]:
     """A Functional model whose layers have the runtime's forms.
 
     Args:
         model: a Functional model, not changed. The result shares its other layers.
         fused: whether the runtime has the fused LSTM in the precision to come.
+        shapes: of the inputs in the order in which Keras flattens them, without batch; the model's own by default.
 
     Returns:
         (a model that computes the same, (layer, form) for each layer that has another form).
@@ -48,26 +51,25 @@ def runtime_forms(model: Any, fused: bool = True) -> tuple[Any, list[tuple[str, 
         form = _form_of(old.operation)
         if form is None:
             return again(old, args, kwargs)
-        layer = form(old, fused)
+        layer = form(old.operation, [t for t in flavor.flatten((args, kwargs)) if flavor.is_symbolic(t)], fused)
         forms.append((old.name, layer.form))
         return layer(*args, **kwargs)
 
-    return replay(model, call), list(dict.fromkeys(forms))
+    return replay(model, call, shapes=shapes), list(dict.fromkeys(forms))
 
 
 def _form_of(operation: Any) -> Any:
-    """What makes the form of an operation: (old call, fused) -> layer. None: it stays as it is."""
+    """What makes the form of an operation: (operation, input tensors, fused) -> layer. None: it stays as it is."""
     if isinstance(operation, (_layers.RNN, _layers.Bidirectional)):
         return _recurrent
     if isinstance(operation, _layers.Conv3D) and not isinstance(operation, _layers.Conv3DTranspose):
-        return lambda old, fused: DepthSlices(old.operation)
+        return lambda layer, inputs, fused: DepthSlices(layer)
     return None
 
 
-def _recurrent(old: Call, fused: bool) -> Any:
-    _check_steps(old)
-    single = len(old.inputs) == 1 and not any(flavor.mask_of(tensor) is not None for tensor in old.inputs)
-    layer = old.operation
+def _recurrent(layer: Any, inputs: list[Any], fused: bool) -> Any:
+    _check_steps(layer, inputs[0])
+    single = len(inputs) == 1 and flavor.mask_of(inputs[0]) is None
     parts = [layer.forward_layer, layer.backward_layer] if isinstance(layer, _layers.Bidirectional) else [layer]
     if fused and single and all(map(_fusible, parts)) and not any(part.return_state for part in parts):
         return Fused(layer, parts)
@@ -84,12 +86,12 @@ def _fusible(layer: Any) -> bool:
     )
 
 
-def _check_steps(old: Call) -> None:
-    shape = tuple(old.inputs[0].shape)
+def _check_steps(layer: Any, sequence: Any) -> None:
+    shape = tuple(sequence.shape)
     if len(shape) < 3 or shape[1] is None:
         raise ExportError(
-            f"Layer {old.name!r} runs over an unknown number of steps (input {shape}); a file has a fixed one. "
-            "Give the model's input a fixed length"
+            f"Layer {layer.name!r} runs over an unknown number of steps (input {shape}); a file has a fixed one. "
+            "Give the model's input a fixed length, in the model or by `shapes`"
         )
 
 

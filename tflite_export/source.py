@@ -59,17 +59,12 @@ def source_of(model: Any, spec: ExportSpec, shapes: Mapping[str, Sequence[int]] 
         graph = trace(model)
     weights = integer_weights(graph)
     graph = bake(graph, inference=True)
+    inputs = _inputs(graph, shapes or {})
     forms: list[tuple[str, str]] = []
     if needs_forms(graph):
-        graph, forms = runtime_forms(graph, fused=spec.precision != "int16x8")
-    structure = flavor.graph_inputs(graph)
-    symbols = flavor.flatten(structure)
-    keys = {id(symbol): key for key, symbol in structure.items()} if isinstance(structure, Mapping) else {}
-    names = [keys.get(id(symbol), flavor.input_name(symbol)) for symbol in symbols]
-    if set(shapes or {}) - set(names):
-        raise ValueError(f"`shapes` must name inputs: {names}. Received: {sorted(set(shapes or {}) - set(names))}")
-    inputs = [_input(symbol, name, shapes or {}) for symbol, name in zip(symbols, names, strict=True)]
-    steps = calls(graph)
+        own = [one.shape for one in inputs]
+        graph, forms = runtime_forms(graph, fused=spec.precision != "int16x8", shapes=own)
+    symbols, steps = flavor.flatten(flavor.graph_inputs(graph)), calls(graph)
 
     def call(*tensors: tf.Tensor) -> list[tf.Tensor]:
         values = run(steps, {id(s): t for s, t in zip(symbols, tensors, strict=True)}, _scoped)
@@ -127,6 +122,17 @@ def _paths(structure: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, 
     if isinstance(structure, (list, tuple)):
         return [found for item in structure for found in _paths(item, path)]
     return [(path, structure)]
+
+
+def _inputs(graph: Any, shapes: Mapping[str, Sequence[int]]) -> list[Input]:
+    """The inputs of a graph in the order in which Keras flattens them, each of a fixed shape."""
+    structure = flavor.graph_inputs(graph)
+    symbols = flavor.flatten(structure)
+    keys = {id(symbol): key for key, symbol in structure.items()} if isinstance(structure, Mapping) else {}
+    names = [keys.get(id(symbol), flavor.input_name(symbol)) for symbol in symbols]
+    if set(shapes) - set(names):
+        raise ValueError(f"`shapes` must name inputs: {names}. Received: {sorted(set(shapes) - set(names))}")
+    return [_input(symbol, name, shapes) for symbol, name in zip(symbols, names, strict=True)]
 
 
 def _input(symbol: Any, name: str, shapes: Mapping[str, Sequence[int]]) -> Input:

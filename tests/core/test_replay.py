@@ -60,6 +60,13 @@ def test_a_replay_may_have_another_batch_size():
     assert tuple(replay(model).inputs[0].shape) == (None, 2)
 
 
+def test_a_replay_may_have_other_shapes():
+    i = {"b": keras.Input((None, 2), name="first"), "a": keras.Input((None,), name="second")}
+    model = keras.Model(i, [layers.ReLU()(i["a"]), layers.ReLU()(i["b"])])
+    again = replay(model, shapes=[(3,), (5, 2)])  # in the order of sorted keys
+    assert [tuple(shape) for shape in again.output_shape] == [(None, 3), (None, 5, 2)]
+
+
 def test_too_few_outputs_are_refused():
     model, _ = two_inputs()
     one = lambda old, args, kwargs: kwargs["right"] if old.name == "swap" else old.operation(*args, **kwargs)  # noqa: E731

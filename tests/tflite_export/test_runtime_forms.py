@@ -9,6 +9,7 @@ from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
 from tflite_export.exporter import export
 from tflite_export.measure import runs
+from tflite_export.runner import Runner
 from tflite_export.runtime_forms import needs_forms, runtime_forms
 
 keras, layers = tf.keras, tf.keras.layers
@@ -111,6 +112,28 @@ def test_an_unknown_number_of_steps_is_refused():
     model = model_of(layers.GRU(4), (None, 3))
     with pytest.raises(ExportError, match="unknown number of steps"):
         runtime_forms(model)
+
+
+@pytest.mark.parametrize("kind", [layers.GRU, layers.LSTM])
+def test_the_number_of_steps_may_be_given_with_the_export(kind):
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    model = keras.Model(tokens, kind(4)(layers.Embedding(9, 5)(tokens)))
+    x = rng.integers(0, 9, (3, 6)).astype("int32")
+    content = export(model, shapes={"tokens": (6,)}).content
+    np.testing.assert_allclose(file_output(content, x), model.predict(x, verbose=0), atol=1e-5)
+
+
+def test_signatures_may_run_over_different_numbers_of_steps():
+    tokens, state = keras.Input((None,), dtype="int32", name="tokens"), keras.Input((4,), name="state")
+    embedded = layers.Embedding(9, 5, name="table")(tokens)
+    y, new = layers.GRU(4, return_sequences=True, return_state=True)(embedded, initial_state=state)
+    model = keras.Model({"tokens": tokens, "state": state}, {"y": y, "state": new})
+    content = export(model, signatures={"prefill": {"tokens": (6,)}, "decode": {"tokens": (1,)}}).content
+    x = {"tokens": rng.integers(0, 9, (3, 7)).astype("int32"), "state": np.zeros((3, 4), "float32")}
+    expected = model.predict(x, verbose=0)["y"]
+    first = Runner(content, signature="prefill")({**x, "tokens": x["tokens"][:, :6]})
+    second = Runner(content, signature="decode")({"tokens": x["tokens"][:, 6:], "state": first["state"]})
+    np.testing.assert_allclose(np.concatenate([first["y"], second["y"]], 1), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

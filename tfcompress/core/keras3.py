@@ -101,11 +101,11 @@ def reference_inputs(model: Any, structure: Any) -> list:
     return _functional(model)._standardize_inputs(structure)
 
 
-def input_like(tensor: Any, batch: Any = "same", dtype: Any = None) -> Any:
-    """A new symbolic input like an old one; batch "same" keeps the old batch size."""
+def input_like(tensor: Any, batch: Any = "same", dtype: Any = None, shape: Sequence[int | None] | None = None) -> Any:
+    """A new symbolic input like an old one; batch "same" keeps the old batch size, shape None what comes behind it."""
     layer = tensor._keras_history.operation if hasattr(tensor, "_keras_history") else None
-    shape = tuple(tensor.shape) if batch == "same" else (batch, *tensor.shape[1:])
-    return keras3.Input(batch_shape=shape, dtype=dtype or tensor.dtype, sparse=bool(tensor.sparse),
+    whole = (tensor.shape[0] if batch == "same" else batch, *(tensor.shape[1:] if shape is None else shape))
+    return keras3.Input(batch_shape=whole, dtype=dtype or tensor.dtype, sparse=bool(tensor.sparse),
                         optional=getattr(layer, "optional", False), name=tensor.name)  # fmt: skip
 
 

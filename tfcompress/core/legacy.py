@@ -88,11 +88,11 @@ def reference_inputs(model: Any, structure: Any) -> list:
     return [model._conform_to_reference_input(t, ref_input=r) for t, r in zip(given, model.inputs, strict=True)]
 
 
-def input_like(tensor: Any, batch: Any = "same", dtype: Any = None) -> Any:
-    """A new symbolic input like an old one; batch "same" keeps the old batch size."""
+def input_like(tensor: Any, batch: Any = "same", dtype: Any = None, shape: Sequence[int | None] | None = None) -> Any:
+    """A new symbolic input like an old one; batch "same" keeps the old batch size, shape None what comes behind it."""
     spec = tensor.type_spec
     return keras.Input(
-        shape=tuple(tensor.shape[1:]), batch_size=tensor.shape[0] if batch == "same" else batch,
+        shape=tuple(tensor.shape[1:] if shape is None else shape), batch_size=tensor.shape[0] if batch == "same" else batch,
         dtype=dtype or tensor.dtype, name=tensor._keras_history.layer.name,
         sparse=isinstance(spec, tf.SparseTensorSpec), ragged=isinstance(spec, tf.RaggedTensorSpec))  # fmt: skip
 

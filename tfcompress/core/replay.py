@@ -1,6 +1,6 @@
 """The calls of a graph in order, and the same calls made again with some of them answered differently."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,7 @@ def replay(
     *,
     name: str | None = None,
     batch_size: Any = "same",
+    shapes: Sequence[Sequence[int | None]] | None = None,
 ) -> keras.Model:
     """The same calls again, as a new Functional model.
 
@@ -116,9 +117,10 @@ def replay(
         call: `(old call, args, kwargs) -> outputs`, given the new tensors; makes the old call again by default.
         name: of the new model; the old one's by default.
         batch_size: int or None for another batch size of the inputs than the old ones.
+        shapes: of the inputs in the order in which Keras flattens them, without batch; None: as they were.
 
     Returns:
-        A model with new inputs (same names, shapes, dtypes and structure) and the same structure of outputs. It shares
+        A model with new inputs (same names, dtypes and structure; same shapes by default) and the same structure of outputs. It shares
         the layers of the old model, except where `call` uses others.
 
     Raises:
@@ -133,10 +135,16 @@ def replay(
     """
     steps = calls(model)
     structure = flavor.graph_inputs(model)
+    symbols = flavor.flatten(structure)
+    sizes = {id(old): shape for old, shape in zip(symbols, shapes or [None] * len(symbols), strict=True)}
     values: dict[int, Any] = {}
-    inputs = flavor.map_structure(
-        lambda t: values.setdefault(id(t), flavor.input_like(t, batch_size)) if flavor.is_symbolic(t) else t, structure
-    )
+
+    def like(old: Any) -> Any:
+        if not flavor.is_symbolic(old):
+            return old
+        return values.setdefault(id(old), flavor.input_like(old, batch_size, shape=sizes[id(old)]))
+
+    inputs = flavor.map_structure(like, structure)
     with flavor.masks_may_end():
         run(steps, values, call or again)
     outputs = flavor.map_structure(lambda t: values[id(t)], flavor.graph_outputs(model))
