@@ -27,10 +27,11 @@ def labelled(data: Any, batch_size: int, limit: int) -> Iterator[tuple[Any, Any,
     >>> [x.shape for x, y, _ in labelled((np.zeros((5, 3)), np.zeros(5)), batch_size=2, limit=2)]
     [(2, 3), (2, 3)]
     """
-    count = 0
-    for count, batch in enumerate(itertools.islice(_batches(data, batch_size), limit), 1):
+    found = False
+    for batch in itertools.islice(_batches(data, batch_size), limit):
+        found = True
         yield keras.utils.unpack_x_y_sample_weight(batch)
-    if not count:
+    if not found:
         raise ValueError("`data` is empty: at least one batch is needed")
 
 

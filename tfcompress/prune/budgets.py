@@ -44,8 +44,12 @@ class Budget(ABC):
             final: share of zeros at the end of the schedule.
         """
 
-    def check(self, layers: Sequence[Any], model: Any) -> None:
-        """Refuse what does not fit the layers that are pruned."""
+    def attach(self, model: Any) -> None:  # noqa: B027 - most budgets have nothing to look up
+        """Look up what the budget says of a model's layers.
+
+        Raises:
+            ValueError: it names a layer that is not there.
+        """
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class PerLayer(Budget):
         self.shares = dict(shares)
         self._found: list[tuple[Any, float]] = []
 
-    def check(self, layers: Sequence[Any], model: Any) -> None:
+    def attach(self, model: Any) -> None:
         self._found = [(matcher(entry, model, "budget"), share) for entry, share in self.shares.items()]
 
     def counts(self, kernels: Sequence[Kernel], sparsity: float, final: float) -> list[int]:
@@ -136,7 +140,7 @@ class Global(Budget):
         scores = np.concatenate([k.units.reshape(-1) for k in kernels])
         weights = np.concatenate([np.full(k.units.size, k.size / k.units.size) for k in kernels])
         order = np.argsort(-scores, kind="stable")
-        wanted = kept_count(int(round(weights.sum())), sparsity)
+        wanted = kept_count(round(float(weights.sum())), sparsity)
         count = int(np.searchsorted(np.cumsum(weights[order]), wanted - 1e-6)) + 1
         counts = np.bincount(owner[order[:count]], minlength=len(kernels))
         return [max(int(n), 1) for n in counts]
@@ -152,7 +156,7 @@ def resolve(budget: Any) -> Budget:
         return budget
     if isinstance(budget, Mapping) and budget:
         return PerLayer(budget)
-    names = {"uniform": Uniform, "erk": ErdosRenyi, "global": Global}
+    names: dict[str, Any] = {"uniform": Uniform, "erk": ErdosRenyi, "global": Global}
     if isinstance(budget, str) and budget in names:
         return names[budget]()
     raise ValueError(

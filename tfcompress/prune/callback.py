@@ -89,7 +89,7 @@ class Pruning(keras.callbacks.Callback):
         if self._owner is model and self.targets:
             return
         self.targets = targets(model, self.select)
-        self.budget.check([target.layer for target in self.targets], model)
+        self.budget.attach(model)
         self._owner = model
         self._last, self._calls, self._waiting = -1, 0, None
 
@@ -194,9 +194,8 @@ class Pruning(keras.callbacks.Callback):
 
     def _decide(self, step: int, share: float) -> None:
         if share > self.pattern.limit() + 1e-6:
-            raise ValueError(
-                f"`schedule` asks for {share:.1%} zeros, `pattern` {self.pattern} has at most {self.pattern.limit():.1%}"
-            )
+            limit = f"`pattern` {self.pattern} has at most {self.pattern.limit():.1%}"
+            raise ValueError(f"`schedule` asks for {share:.1%} zeros, {limit}")
         if share > 0 and not self.score.is_ready():
             self._waiting = (step, share)
             return

@@ -185,7 +185,8 @@ class Apoz(ActivationScore):
     def measure(self, target: Target) -> tuple[Measure, tuple[int, ...]]:
         channels = target.shape[target.axis]
         layer = target.layer
-        if isinstance(layer, _LAYERS.EinsumDense) or not isinstance(layer, (_LAYERS.Dense, *_CONVOLUTIONS, *_TRANSPOSED, *_DEPTHWISE)):  # noqa: E501
+        known = (_LAYERS.Dense, *_CONVOLUTIONS, *_TRANSPOSED, *_DEPTHWISE)
+        if isinstance(layer, _LAYERS.EinsumDense) or not isinstance(layer, known):
             raise unknown("apoz", target)
 
         def measure(given: tf.Tensor, made: tf.Tensor) -> tf.Tensor:
@@ -269,6 +270,11 @@ def unknown(score: str, target: Target) -> ValueError:
 
 
 def check_counts(batches: int, batch_size: int) -> None:
+    """Refuse what are no numbers of batches and rows.
+
+    Raises:
+        ValueError: one is no whole number from 1 on.
+    """
     for argument, value in (("batches", batches), ("batch_size", batch_size)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"`{argument}` must be a whole number >= 1. Received: {argument}={value!r}")

@@ -83,8 +83,8 @@ class GradientSums:
         if self._step is None:
             self._step = tf.function(functools.partial(self._gradients, loss), reduce_retracing=True)
         with metrics_kept(model):
-            for x, y, weight in labelled(data, batch_size, limit):
-                self._step(*flavor.map_structure(lambda v: None if v is None else tf.convert_to_tensor(v), (x, y, weight)))
+            for batch in labelled(data, batch_size, limit):
+                self._step(*flavor.map_structure(lambda v: None if v is None else tf.convert_to_tensor(v), batch))
 
     def _gradients(self, loss: Any, x: Any, y: Any, weight: Any) -> None:
         """Add what one batch gives."""

@@ -14,8 +14,8 @@ from tfcompress.prune.targets import kernels, made
 class KeepZeros(keras.callbacks.Callback):
     """Holds the zeros of a model's kernels while it trains, such as one that was pruned and loaded from a file.
 
-    Which weights are zero is not decided anew. The zeros hold beyond the callback, as those of `Pruning` do. A kernel of
-    nothing but zeros is not held unless `select` names it: it may be one that was never trained.
+    Which weights are zero is not decided anew. The zeros hold beyond the callback, as those of `Pruning` do. A kernel
+    of nothing but zeros is not held unless `select` names it: it may be one that was never trained.
 
     In a loop of one's own: `KeepZeros().attach(model)` before the step is traced.
 

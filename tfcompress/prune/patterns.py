@@ -11,7 +11,7 @@ import numpy as np
 def kept_count(size: int, sparsity: float) -> int:
     """How many of `size` units live: max(round(size * (1 - sparsity)), 1), in float32, halves to the even number.
 
-    >>> kept_count(10, 0.85), kept_count(3, 0.9)
+    >>> kept_count(10, 0.75), kept_count(3, 0.9)
     (2, 1)
     """
     return max(int(np.round(np.float32(size) * (np.float32(1) - np.float32(sparsity)))), 1)

@@ -185,7 +185,8 @@ def refit(weights: np.ndarray, kept: np.ndarray, hessian: np.ndarray) -> np.ndar
     for same in columns.values():
         lives = np.flatnonzero(kept[:, same[0]])
         if lives.size:
-            result[np.ix_(lives, same)] = np.linalg.solve(hessian[np.ix_(lives, lives)], wanted[np.ix_(lives, same)])
+            solved = np.linalg.solve(hessian[np.ix_(lives, lives)], wanted[:, same][lives])
+            result[np.ix_(lives, np.array(same))] = solved
     return result
 
 
