@@ -1,0 +1,80 @@
+"""Shares of zeros over steps: as data, and for TensorBoard."""
+
+import os
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.core.projected import mask_of
+from tfcompress.prune.targets import kernels
+
+
+class PruningSummaries(keras.callbacks.Callback):
+    """Records how many zeros the kernels hold: at each decision of `Pruning`, and at the end of each epoch.
+
+    `tfcompress.summary` shows the decisions as well; they are kept with the masks.
+
+    Args:
+        log_dir: folder for TensorBoard, where the shares are scalars "sparsity/layer/kernel" and, over all kernels,
+            "sparsity" over optimizer steps; None: `rows` alone.
+        select: which layers, as of `Pruning`. Default: every kernel but those of depthwise convolutions.
+
+    Attributes:
+        rows: (optimizer step, kernel, share of zeros) in the order in which they were found; the kernel is "" for all
+            kernels together.
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="identity", name="a")])
+    >>> model.compile("sgd", "mse")
+    >>> seen = PruningSummaries()
+    >>> _ = model.fit(np.zeros((2, 2)), np.zeros((2, 2)), verbose=0, callbacks=[seen])
+    >>> seen.rows
+    [(1, 'a/kernel', 0.5), (1, '', 0.5)]
+    """
+
+    def __init__(self, log_dir: str | os.PathLike[str] | None = None, *, select: Any = None) -> None:
+        super().__init__()
+        self.log_dir, self.select = log_dir, select
+        self.rows: list[tuple[int, str, float]] = []
+        self._writer: Any = None
+        self._known: dict[str, int] = {}  # decisions of each mask that are in `rows`
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self.log_dir is not None and self._writer is None:
+            self._writer = tf.summary.create_file_writer(os.fspath(self.log_dir))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        steps = self.model.optimizer.iterations
+        step = int(flavor.read(steps) if flavor.is_variable(steps) else steps)
+        self._decisions()
+        zeros, size = 0, 0
+        for name, variable in self._kernels():
+            value = np.asarray(flavor.read(variable))
+            zeros, size = zeros + int(np.sum(value == 0)), size + value.size
+            self._add(step, name, float(np.mean(value == 0)))
+        self._add(step, "", zeros / size)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._decisions()
+        if self._writer is not None:
+            self._writer.flush()
+
+    def _kernels(self) -> list[tuple[str, Any]]:
+        return [(f"{layer.name}/{flavor.variable_name(v)}", v) for layer, v in kernels(self.model, self.select)]
+
+    def _decisions(self) -> None:
+        """What masks have decided since the last look."""
+        for name, variable in self._kernels():
+            mask = mask_of(variable)
+            made = mask.history if mask is not None else []
+            for step, share in made[self._known.get(name, 0) :]:
+                self._add(step, name, share)
+            self._known[name] = len(made)
+
+    def _add(self, step: int, name: str, share: float) -> None:
+        self.rows.append((step, name, share))
+        if self._writer is not None:
+            with self._writer.as_default():
+                tf.summary.scalar(f"sparsity/{name}" if name else "sparsity", share, step=step)

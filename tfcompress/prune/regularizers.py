@@ -1,0 +1,156 @@
+"""Penalties that make weights small while a model trains, so that they can go: attached, seen in the loss, detached."""
+
+import functools
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.core.select import matcher
+from tfcompress.prune.remake import remake
+from tfcompress.prune.targets import kernels, output_axis
+
+
+class Regularizer(keras.callbacks.Callback):
+    """A penalty on weights of selected layers. As a callback of `fit` it holds for that fit; `attach` and `detach` are
+    for loops of one's own, in which the penalties are among `model.losses`.
+
+    The layers' configuration stays as it is, and so does the model's file.
+
+    Args:
+        strength: factor of the penalty in the loss, > 0.
+        select: which layers: a layer class, a name pattern, a layer, a predicate, or a list of these.
+
+    Raises:
+        ValueError: `strength` is not above 0.
+    """
+
+    def __init__(self, strength: float, select: Any = None) -> None:
+        super().__init__()
+        if isinstance(strength, bool) or not isinstance(strength, int | float) or not strength > 0:
+            raise ValueError(f"`strength` must be above 0. Received: strength={strength!r}")
+        self.strength, self.select = strength, select
+        self._undo: list[Callable[[], None]] = []
+
+    @abstractmethod
+    def found(self, model: Any) -> list[tuple[Any, Any]]:
+        """(layer, variable) of what is penalized.
+
+        Raises:
+            ValueError: there is nothing.
+        """
+
+    @abstractmethod
+    def penalty(self, layer: Any, variable: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+        """From the variable's value to a float32 scalar, without the strength."""
+
+    def attach(self, model: Any) -> None:
+        """Add the penalty to a model's losses; nothing where it is attached already.
+
+        Raises:
+            ValueError: the selection matches nothing.
+        """
+        if self._undo:
+            return
+        for layer, variable in self.found(model):
+            scaled = functools.partial(self._scaled, self.penalty(layer, variable))
+            self._undo.append(flavor.add_penalty(layer, variable, scaled))
+
+    def detach(self) -> None:
+        """Take the penalty out of the losses; nothing where it is not attached."""
+        for undo in self._undo:
+            undo()
+        self._undo = []
+
+    def _scaled(self, term: Callable[[tf.Tensor], tf.Tensor], value: Any) -> tf.Tensor:
+        tensor = flavor.read(value) if flavor.is_variable(value) else tf.convert_to_tensor(value)
+        return self.strength * term(tf.cast(tensor, tf.float32))
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.attach(self.model)
+        remake(self.model)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.detach()
+        remake(self.model)
+
+
+class L1(Regularizer):
+    """strength * sum |w| over the kernels: single weights go to zero.
+
+    Args: see `Regularizer`. Default of `select`: every kernel but those of depthwise convolutions.
+
+    Source: Tibshirani 1996, "Regression shrinkage and selection via the lasso".
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones")])
+    >>> penalty = L1(0.25)
+    >>> penalty.attach(model)
+    >>> [float(loss) for loss in model.losses]
+    [0.5]
+    >>> penalty.detach()
+    >>> model.losses
+    []
+    """
+
+    def found(self, model: Any) -> list[tuple[Any, Any]]:
+        return kernels(model, self.select)
+
+    def penalty(self, layer: Any, variable: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+        return lambda value: tf.reduce_sum(tf.abs(value))
+
+
+class GroupLasso(Regularizer):
+    """strength * sum over output channels c of sqrt(n) * ||w_c||: whole channels of n weights go to zero.
+
+    Args: see `Regularizer`. Default of `select`: every kernel but those of depthwise convolutions.
+
+    Source: Yuan & Lin 2006, "Model selection and estimation in regression with grouped variables"; for channels Wen et
+        al. 2016, arXiv:1608.03665, eq. 2.
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, kernel_initializer="ones")])
+    >>> penalty = GroupLasso(0.25)
+    >>> penalty.attach(model)
+    >>> [round(float(loss), 4) for loss in model.losses]  # 0.25 * sqrt(4) * sqrt(1 + 1 + 1 + 1)
+    [1.0]
+    """
+
+    def found(self, model: Any) -> list[tuple[Any, Any]]:
+        return kernels(model, self.select)
+
+    def penalty(self, layer: Any, variable: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+        axis = output_axis(layer, variable)
+        others = [a for a in range(len(variable.shape)) if a != axis]
+        size = 1
+        for a in others:
+            size *= int(variable.shape[a])
+        # The gradient of a norm at 0 has no value: what is added keeps it finite for channels that are zero.
+        return lambda value: size**0.5 * tf.reduce_sum(tf.sqrt(tf.reduce_sum(tf.square(value), others) + 1e-12))
+
+
+class Slimming(Regularizer):
+    """strength * sum |gamma| over BatchNormalization: channels whose scale goes to zero can be taken out.
+
+    Args: see `Regularizer`. Default of `select`: every BatchNormalization that has a scale.
+
+    Source: Liu et al. 2017, arXiv:1708.06519, eq. 1.
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
+    >>> penalty = Slimming(0.5)
+    >>> penalty.attach(model)
+    >>> [float(loss) for loss in model.losses]
+    [2.0]
+    """
+
+    def found(self, model: Any) -> list[tuple[Any, Any]]:
+        matches = matcher(self.select, model)
+        layers = [layer for layer in flavor.sublayers(model, recursive=True) if matches(layer)]
+        norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization) and layer.scale]
+        if not norms:
+            raise ValueError(f"`Slimming` needs a BatchNormalization with a scale. Received: {model.name!r}")
+        return [(layer, layer.gamma) for layer in norms]
+
+    def penalty(self, layer: Any, variable: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+        return lambda value: tf.reduce_sum(tf.abs(value))
