@@ -1,5 +1,6 @@
 """Target "web": the WebAssembly runtimes LiteRT.js and tfjs-tflite, under Node and in a headless browser."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +74,31 @@ def run(job: Job) -> list[Result]:
         return [_finished(job, unavailable(file, "web", [lacks])) for file in job.files]
     ask = _in_browser(job, kind, timeout) if accelerator == "chromium" else _in_node(job, kind, timeout)
     return _measured(job, kind, ask)
+
+
+def demo(
+    modules: str | os.PathLike[str] | None = None, *, port: int = 0, started: Callable[[str], object] = webbrowser.open
+) -> None:
+    """Serves the page on which a `.tflite` file can be dropped, on this machine alone, until it is interrupted.
+
+    Args:
+        modules: the folder that holds node_modules; "web" in the user's cache folder when left out.
+        port: to listen on; any free one for 0.
+        started: called with the page's address once it is served; opens the user's browser when left out.
+
+    Raises:
+        ExportError: the two runtimes are not installed; the message holds the command.
+        OSError: the port is taken.
+
+    >>> demo(port=8080, started=print)                                           # doctest: +SKIP
+    http://127.0.0.1:8080/
+    """
+    folder = modules_folder({"modules": modules})
+    if lacks := missing_packages(folder):
+        raise ExportError(str(lacks[0]))
+    with WebServer(folder, port=port) as server, contextlib.suppress(KeyboardInterrupt):
+        started(server.address)
+        server.wait()
 
 
 def _absent(accelerator: str, options: Mapping[str, Any]) -> Missing | None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.tflite_export.bench.chromium import Page
 from tests.tflite_export.handmade import dense, file_of, integer_dense, op, tensor
+from tflite_export import ExportError
 from tflite_export.bench import web
 from tflite_export.bench.cache import cache_folder
 from tflite_export.bench.harness import benchmark
@@ -90,6 +91,21 @@ class TestServer:
             assert asked.answer(5.0) == {"a": 1} and lines == ["halfway"]
 
 
+def test_the_page_is_served_until_it_is_interrupted(modules, tmp_path):
+    def started(address: str) -> None:
+        connection = http.client.HTTPConnection(address.removeprefix("http://").rstrip("/"), timeout=10)
+        connection.request("GET", "/")
+        seen.append(connection.getresponse().status)
+        connection.close()
+        raise KeyboardInterrupt
+
+    seen: list[int] = []
+    web.demo(modules, started=started)
+    assert seen == [200]
+    with pytest.raises(ExportError, match=f"npm install --prefix {tmp_path / 'nowhere'} "):
+        web.demo(tmp_path / "nowhere")
+
+
 def test_missing_packages_are_one_command(tmp_path, modules):
     (lack,) = missing_packages(tmp_path / "nowhere")
     assert lack.command.startswith(f"npm install --prefix {tmp_path / 'nowhere'} ")
@@ -160,7 +176,7 @@ class TestNode:
         assert [result.status for result in found] == ["failed", "ok", "ok"]
         assert [result.ratio for result in found] == [None] * 3  # the first, which they are compared to, does not run
         first, second = benchmark({"a": dense(), "b": dense()}, "web", accelerator="tfjs-tflite", runs=10)
-        assert first.ratio == 1.0 and second.ratio > 0
+        assert first.status == second.status == "ok" and first.ratio == 1.0 and second.ratio > 0
 
     def test_operations_are_timed_where_the_runtime_can(self):
         with_rows = benchmark(dense(), "web", accelerator="tfjs-tflite", runs=5, profile=True)
