@@ -83,7 +83,7 @@ def test_what_is_zero_stays_zero_while_the_share_rises():
 
 
 def test_weights_come_back_when_the_share_falls():
-    pruning = Pruning(lambda step: (True, [0.75, 0.25][step // 4]))
+    pruning = Pruning(lambda step: (True, [0.75, 0.25][step > 4]))
     model = fit(compiled(network()), pruning)
     assert history(pruning)[0] == (0, 0.75) and max(zeros(model)) < 0.75
 

@@ -71,6 +71,6 @@ def test_what_is_no_schedule_is_refused():
 
 def test_anything_that_answers_as_a_schedule_is_one():
     schedule = resolve(lambda step: (step == 3, 0.25))
-    assert schedule(3) == (True, 0.25) and schedule(4) == (False, 0.25)
+    assert schedule(2) == (True, 0.25) and schedule(3) == (False, 0.25)  # the third step is about to be made
     with pytest.raises(ValueError, match="`final_sparsity`"):
         _ = schedule.final

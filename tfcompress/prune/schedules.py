@@ -1,7 +1,8 @@
 """When zeros are decided anew, and how many: functions of the optimizer step.
 
-A schedule is called with a number of optimizer steps that are done and answers (whether to decide now, the share of
-zeros). Schedules of `tensorflow_model_optimization` answer the same and are taken as they are.
+A schedule is called with the number of optimizer steps that are done and answers (whether to decide now, the share of
+zeros). Schedules of `tensorflow_model_optimization` answer the same and are taken as they are; there steps count from
+1, the one that is about to be made.
 """
 
 import math
@@ -292,17 +293,18 @@ class Iterative(Schedule):
 
 
 class Foreign(Schedule):
-    """Anything that answers as a schedule does, such as one of `tensorflow_model_optimization`.
+    """Anything that answers as a schedule of `tensorflow_model_optimization` does.
 
     Args:
-        answer: called with a step, returns (whether to decide now, share of zeros), as numbers or scalar tensors.
+        answer: called with the number of the step that is about to be made, from 1 on, returns (whether to decide now,
+            share of zeros), as numbers or scalar tensors.
     """
 
     closes = False  # tfmot decides at the beginning of a step only
 
     def __init__(self, answer: Any) -> None:
         self._answer = answer
-        self.begin_step = int(getattr(answer, "begin_step", 0))
+        self.begin_step = int(getattr(answer, "begin_step", 1)) - 1
 
     @property
     def final(self) -> float:  # type: ignore[override]
@@ -319,7 +321,7 @@ class Foreign(Schedule):
         )
 
     def __call__(self, step: int) -> tuple[bool, float]:
-        due, share = self._answer(step)
+        due, share = self._answer(step + 1)
         return bool(due), float(share)
 
     def sparsity(self, step: int) -> float:
