@@ -10,6 +10,7 @@ from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.distill.objects import DistillationLoss, Foreign, Outputs, resolve
 from tfcompress.distill.output_kind import output_kind
+from tfcompress.distill.reduction import reduced
 from tfcompress.distill.taps import Seen, Tap, computed, tried, zeros_of
 from tfcompress.distill.teachers import Teacher
 from tfcompress.distill.teachers import resolve as resolve_teacher
@@ -176,7 +177,7 @@ class Distiller(keras.Model):
         for loss, keys, projection, weight in zip(hidden.losses, hidden.keys, self.projections, weights, strict=True):
             one = _chosen(loss, keys[0], taught, seen, self.student)
             other = projection(_chosen(loss, keys[1], y_pred, inner, self.student))
-            total += weight * _reduced(loss.loss(one, other, _labels(loss, y, self.student)), sample_weight)
+            total += weight * reduced(loss.loss(one, other, _labels(loss, y, self.student)), sample_weight)
         total = total if known is None else tf.where(known, total, 0.0)
         whole = share * task + (1 - share) * total / replicas + further
         rows = tf.shape(flavor.flatten(y_pred)[0])[0]
@@ -254,15 +255,3 @@ def _labels(loss: DistillationLoss, y: Any, student: Any) -> Any:
     if len(flat) <= 1:
         return flat[0] if flat else None
     return flat[_place(y, getattr(loss, "output", None), student)]
-
-
-def _reduced(values: Any, sample_weight: Any) -> Any:
-    """The mean over a batch's examples, weighted where each has a number and a weight."""
-    values = tf.cast(values, tf.float32)
-    if values.shape.rank == 0:
-        return values
-    if sample_weight is None or flavor.flatten(sample_weight) != [sample_weight]:
-        return tf.reduce_mean(values)
-    weights = tf.cast(sample_weight, tf.float32)
-    weights = tf.reduce_mean(tf.reshape(weights, [tf.shape(weights)[0], -1]), axis=1)
-    return tf.reduce_mean(values * weights)

@@ -10,7 +10,7 @@ _PASSES = frozenset({"Quantizer", "Reshape", "Flatten", "Dropout", "Identity", "
 
 
 def output_kind(model: Any, output: int = 0) -> str:
-    """"softmax" or "sigmoid" where that activation makes an output, else "logits".
+    """ "softmax" or "sigmoid" where that activation makes an output, else "logits".
 
     Args:
         model: a graph is searched from its output backwards; of other models the last layer is looked at.
@@ -51,4 +51,5 @@ def _activation(operation: Any) -> str | None:
     """Name of the activation that a layer, or the layer in a wrapper, ends in."""
     inner = getattr(operation, "layer", None)
     activation = getattr(operation, "activation", None) or getattr(inner, "activation", None)
-    return activation if isinstance(activation, str) else getattr(activation, "__name__", None)
+    name = activation if isinstance(activation, str) else getattr(activation, "__name__", None)
+    return name and name.removesuffix("_v2")  # TensorFlow calls its own softmax so

@@ -1,0 +1,49 @@
+"""What a model's outputs are is found out from what makes them."""
+
+import pytest
+import tensorflow as tf
+
+import tfcompress
+from tests.distill.models import Own, X, conv, dense, keras, layers
+from tfcompress.distill.output_kind import output_kind
+
+
+@pytest.mark.parametrize(("activation", "kind"), [(None, "logits"), ("softmax", "softmax"), ("sigmoid", "sigmoid"),
+                                                  ("relu", "logits"), (tf.nn.softmax, "softmax")])  # fmt: skip
+def test_activation_of_the_last_layer(activation, kind):
+    assert output_kind(dense(activation=activation)) == kind
+
+
+@pytest.mark.parametrize("last", [
+    lambda: layers.Softmax(), lambda: layers.Activation("softmax", dtype="float32"),
+])  # fmt: skip
+def test_softmax_layers(last):
+    assert output_kind(keras.Sequential([dense(), last()])) == "softmax"
+
+
+@pytest.mark.parametrize("behind", [
+    lambda: layers.Reshape((3, 1)), lambda: layers.Activation("linear", dtype="float32"), lambda: layers.Flatten(),
+])  # fmt: skip
+def test_what_hands_values_on_is_passed(behind):
+    assert output_kind(keras.Sequential([dense(activation="softmax"), behind()])) == "softmax"
+    assert output_kind(keras.Sequential([dense(), behind()])) == "logits"
+
+
+def test_nested_and_wrapped_and_several_outputs():
+    inputs = keras.Input((4, 6))
+    each = layers.TimeDistributed(layers.Dense(2, "sigmoid"))(inputs)
+    assert output_kind(keras.Model(inputs, each)) == "sigmoid"
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, [dense()(inputs), dense(activation="softmax")(inputs)])
+    assert [output_kind(model, place) for place in (0, 1)] == ["logits", "softmax"]
+
+
+def test_subclassed_models_are_judged_by_their_last_layer():
+    model = Own()
+    model(X[:1])
+    assert output_kind(model) == "logits"
+
+
+def test_quantized_models_keep_their_kind():
+    assert output_kind(tfcompress.quantize_model(conv(activation="softmax"))) == "softmax"
+    assert output_kind(tfcompress.quantize_model(conv())) == "logits"

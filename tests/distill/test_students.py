@@ -1,0 +1,56 @@
+"""Students that are quantized or pruned while they learn: one `fit`."""
+
+import numpy as np
+import pytest
+
+import tfcompress
+from tests.distill.models import IMAGES, LABELS, compiled, conv, keras
+from tfcompress.distill import AttentionTransfer, Distiller, Features, Logits
+from tfcompress.prune import ConstantSparsity, Pruning
+
+
+@pytest.fixture
+def teacher():
+    return compiled(conv(6))
+
+
+def test_a_quantized_student_learns_and_its_ranges_follow(teacher):
+    student = tfcompress.quantize_model(conv(4, activation="softmax"))
+    losses = [Logits(4.0), Features("conv", "conv"), AttentionTransfer("relu", "relu")]
+    distiller = compiled(Distiller(teacher, student, losses), logits=False, rate=0.01)
+    assert distiller._hidden.losses[0].kinds == ("logits", "softmax")
+    before = [np.array(w) for w in student.weights]
+    distiller.fit(IMAGES, LABELS, batch_size=8, epochs=2, verbose=0)
+    moved = [name.name for name, old in zip(student.weights, before, strict=True) if np.abs(name - old).max() > 0]
+    assert any("observed" in name or "range" in name for name in moved) and any("kernel" in name for name in moved)
+    final = tfcompress.finalize(student)
+    assert final.count_params() <= student.count_params()
+    assert np.isfinite(final.predict(IMAGES, verbose=0)).all()
+
+
+def test_a_quantized_student_is_saved_alone(teacher, tmp_path):
+    student = tfcompress.quantize_model(conv(4))
+    distiller = compiled(Distiller(teacher, student, Logits(4.0)))
+    distiller.fit(IMAGES, LABELS, verbose=0)
+    distiller.save(tmp_path / "student.keras")
+    loaded = keras.models.load_model(tmp_path / "student.keras")
+    np.testing.assert_allclose(loaded(IMAGES), student(IMAGES), atol=1e-6)
+
+
+def test_a_student_is_pruned_while_it_learns(teacher):
+    student = conv(4)
+    distiller = compiled(Distiller(teacher, student, Logits(4.0)))
+    pruning = Pruning(ConstantSparsity(0.5, begin_step=0))
+    distiller.fit(IMAGES, LABELS, batch_size=8, epochs=2, verbose=0, callbacks=[pruning])
+    kernel = student.get_layer("conv").get_weights()[0]
+    assert np.mean(kernel == 0) == 0.5  # 36 weights, 18 zeros
+
+
+def test_pruned_and_quantized_at_once(teacher):
+    student = tfcompress.quantize_model(conv(4))
+    distiller = compiled(Distiller(teacher, student, [Logits(4.0), Features("conv", "conv")]))
+    pruning = Pruning(ConstantSparsity(0.5, begin_step=0))
+    distiller.fit(IMAGES, LABELS, batch_size=8, epochs=2, verbose=0, callbacks=[pruning])
+    final = tfcompress.finalize(student)
+    kernels = [w for w in final.get_weights() if w.ndim == 4]
+    assert kernels and all(np.mean(kernel == 0) >= 0.5 for kernel in kernels)

@@ -1,0 +1,101 @@
+"""What can teach, and what it answers."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tflite_export
+from tests.distill.models import X, compiled, conv, dense, keras, layers
+from tfcompress.distill import Distiller, Ensemble, Features, Logits
+from tfcompress.distill.teachers import resolve
+
+
+def test_a_model_teaches_in_inference_mode():
+    teacher = conv()
+    x = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
+    before = [w.copy() for w in teacher.get_weights()]
+    np.testing.assert_allclose(resolve(teacher)(x)[0], teacher(x, training=False), rtol=1e-6)
+    for a, b in zip(before, teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_function_teaches():
+    np.testing.assert_allclose(resolve(lambda x: x + 1)(X)[0], X + 1)
+
+
+def test_several_teachers_are_averaged_as_logits_or_as_probabilities():
+    one, other = dense(4), dense(5)
+    found = resolve([one, other])(X)[0]
+    np.testing.assert_allclose(found, (one(X) + other(X)) / 2, rtol=1e-5, atol=1e-6)
+    mixed = Ensemble([one, dense(5, "softmax")], weights=[1, 3])
+    assert mixed.kind == "softmax"
+    expected = 0.25 * tf.nn.softmax(one(X)) + 0.75 * mixed.teachers[1].model(X)
+    np.testing.assert_allclose(mixed(X)[0], expected, rtol=1e-5)
+
+
+def test_each_of_several_teachers_has_taps_of_its_own():
+    teacher = Ensemble([dense(4), dense(7)])
+    losses = [Features((1, "hidden"), "hidden"), Features((0, "hidden"), "hidden")]
+    distiller = compiled(Distiller(teacher, dense(5), losses))
+    assert [tuple(p.kernel.shape) for p in distiller.projections] == [(5, 7), (5, 4)]
+    with pytest.raises(ValueError, match=r"must be \(number of the teacher, its layer\)"):
+        Distiller(teacher, dense(5), Features("hidden", "hidden"))
+
+
+def test_weights_of_teachers_are_checked():
+    for weights in ([1], [1, -1], [0, 0]):
+        with pytest.raises(ValueError, match="`weights` must be 2 numbers from 0 on, not all 0"):
+            Ensemble([dense(), dense()], weights=weights)
+    with pytest.raises(ValueError, match="outputs are of one kind"):
+        Ensemble([dense(activation="sigmoid"), dense()])
+    with pytest.raises(ValueError, match="at least one teacher"):
+        resolve([])
+
+
+def test_each_output_of_an_ensemble_has_its_own_kind():
+    def two():
+        inputs = keras.Input((6,))
+        return keras.Model(inputs, [dense(activation="softmax")(inputs), layers.Dense(2, "sigmoid")(inputs)])
+
+    one, other = two(), two()
+    both = Ensemble([one, other])
+    assert [both.kind_of(place) for place in (0, 1)] == ["softmax", "sigmoid"]
+    for place, found in enumerate(both(X)[0]):
+        np.testing.assert_allclose(found, (one(X)[place] + other(X)[place]) / 2, rtol=1e-5)
+
+
+def test_a_tflite_file_teaches(tmp_path):
+    model = dense()
+    exported = tflite_export.export(model)
+    path = tmp_path / "teacher.tflite"
+    path.write_bytes(exported.content)
+    for given in (exported, exported.content, path, str(path)):
+        np.testing.assert_allclose(resolve(given)(tf.constant(X[:3]))[0], model(X[:3]), rtol=1e-4, atol=1e-5)
+    history = compiled(Distiller(path, dense(4), Logits())).fit(X, np.zeros(24), batch_size=12, verbose=0)
+    assert np.isfinite(history.history["distillation_loss"][0])
+    with pytest.raises(ValueError, match="shows no inner tensors"):
+        Distiller(path, dense(4), Features("hidden", "hidden"))
+
+
+def test_a_saved_model_teaches(tmp_path):
+    model = dense()
+    module = tf.Module()
+    module.weights = [tf.Variable(w) for w in model.get_weights()]
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 6], tf.float32)])
+    def serve(x):
+        a, b, c, d = module.weights
+        return {"classes": tf.nn.relu(x @ a + b) @ c + d}
+
+    tf.saved_model.save(module, str(tmp_path), {"serving_default": serve.get_concrete_function()})
+    np.testing.assert_allclose(resolve(tmp_path)(tf.constant(X))[0], model(X), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(resolve(str(tmp_path))({"x": tf.constant(X)})[0], model(X), rtol=1e-5, atol=1e-6)
+
+
+def test_what_cannot_teach(tmp_path):
+    with pytest.raises(TypeError, match=r"`teacher` must be a Keras model, a list of teachers, .* Received: int"):
+        resolve(3)
+    with pytest.raises(ValueError, match=r"which does not exist"):
+        resolve(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"`teacher` must be a .tflite file, the folder of a SavedModel"):
+        resolve(tmp_path)

@@ -1,0 +1,162 @@
+"""Peers, heads, generations, assistants and stages."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import log_softmax, softmax
+from scipy.stats import entropy
+
+from tests.distill.models import IMAGES, LABELS, X, Y, compiled, conv, dense, keras
+from tfcompress.distill import (
+    Distiller,
+    Features,
+    Logits,
+    MutualLearning,
+    Progressive,
+    SelfDistiller,
+    Stage,
+    born_again,
+    through_assistants,
+)
+
+
+def parts(model, temperature=1.0):
+    logits = np.asarray(model(X), "float64")
+    return -log_softmax(logits, -1)[np.arange(24), Y], softmax(logits / temperature, -1)
+
+
+def test_each_peer_learns_from_labels_and_from_all_others():
+    peers = [dense(4), dense(5), dense(6)]
+    learning = compiled(MutualLearning(peers, Logits(2.0), weight=0.5), metrics=["accuracy"])
+    found = learning.evaluate(X, Y, verbose=0, return_dict=True)
+    task, answers = zip(*(parts(peer, 2.0) for peer in peers), strict=True)
+    told = sum(4 * entropy(p, q, axis=-1).mean() for p in answers for q in answers) / 2
+    np.testing.assert_allclose(found["student_loss"], sum(t.mean() for t in task), rtol=1e-4)
+    np.testing.assert_allclose(found["distillation_loss"], 0.5 * told, rtol=1e-3)
+    np.testing.assert_allclose(found["loss"], found["student_loss"] + found["distillation_loss"], rtol=1e-5)
+    for number, peer in enumerate(peers):
+        np.testing.assert_allclose(found[f"peer_{number}_accuracy"], np.mean(np.argmax(peer(X), -1) == Y), rtol=1e-5)
+
+
+def test_peers_come_closer_and_gradients_flow_into_the_learner_alone():
+    peers = [dense(4), dense(5)]
+    learning = compiled(MutualLearning(peers, Logits(1.0), weight=20.0), optimizer=keras.optimizers.Adam(0.02))
+    before = [peer.get_weights()[0].copy() for peer in peers]
+    weight = np.ones(24, "float32")
+    history = learning.fit(X, Y, sample_weight=weight, epochs=8, verbose=0).history["distillation_loss"]
+    assert history[-1] < 0.5 * history[0]
+    assert all(np.abs(peer.get_weights()[0] - old).max() > 0.01 for peer, old in zip(peers, before, strict=True))
+
+
+def test_what_is_no_peer():
+    one = dense()
+    for peers in ([one], [one, one]):
+        with pytest.raises(ValueError, match="`peers` must be at least two models, each once"):
+            MutualLearning(peers)
+    with pytest.raises(ValueError, match="outputs of one shape"):
+        MutualLearning([dense(), dense(classes=4)])
+    with pytest.raises(TypeError, match="a loss between answers"):
+        MutualLearning([dense(), dense()], Features("hidden", "hidden"))
+
+
+def test_heads_learn_from_labels_and_from_the_models_answers():
+    model = dense(5)
+    distiller = compiled(SelfDistiller(model, ["hidden"], Logits(2.0), alpha=0.25, hidden=0))
+    found = distiller.evaluate(X, Y, verbose=0, return_dict=True)
+    kernel, bias = model.get_layer("hidden").get_weights()
+    head = np.maximum(X @ kernel + bias, 0) @ distiller.heads[0].get_weights()[0]
+    task, answers = parts(model, 2.0)
+    labeled = -log_softmax(head, -1)[np.arange(24), Y].mean()
+    told = 4 * entropy(answers, softmax(head / 2, -1), axis=-1).mean()
+    np.testing.assert_allclose(found["distillation_loss"], told, rtol=1e-3)
+    np.testing.assert_allclose(found["student_loss"], task.mean(), rtol=1e-4)
+    np.testing.assert_allclose(found["loss"], task.mean() + 0.75 * labeled + 0.25 * told, rtol=1e-3)
+
+
+def test_heads_are_dropped(tmp_path):
+    model = conv(4, activation="softmax")
+    distiller = compiled(SelfDistiller(model, ["conv"]), logits=False, metrics=["accuracy"])
+    before = distiller.heads[0].get_weights()[0].copy()
+    distiller.fit(IMAGES, LABELS, verbose=0)
+    assert np.abs(distiller.heads[0].get_weights()[0] - before).max() > 0
+    distiller.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.count_params() == conv(4).count_params()
+    np.testing.assert_allclose(loaded(IMAGES), model(IMAGES), rtol=1e-5)
+
+
+def test_what_has_no_heads():
+    with pytest.raises(ValueError, match="`exits` must be a list"):
+        SelfDistiller(dense(), "hidden")
+    with pytest.raises(ValueError, match="`alpha` must be from 0 to 1"):
+        SelfDistiller(dense(), ["hidden"], alpha=2)
+    segmenting = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(3, 1, name="out")])
+    with pytest.raises(ValueError, match=r"one output of shape \[batch, classes\]"):
+        SelfDistiller(segmenting, ["out"])
+
+
+def recorded():
+    """A `train` that notes who taught, and does nothing else."""
+    taught = []
+
+    def train(distiller):
+        taught.append((distiller.teacher, distiller.student))
+
+    return taught, train
+
+
+def test_each_generation_is_taught_by_the_one_before():
+    taught, train = recorded()
+    teacher = dense()
+    students = born_again(teacher, lambda: dense(4), train, generations=3)
+    assert [t.model for t, _ in taught] == [teacher, *students[:2]]
+    assert [s for _, s in taught] == students and len({id(s) for s in students}) == 3
+    with pytest.raises(ValueError, match="`generations` must be a whole number from 1 on"):
+        born_again(teacher, dense, train, generations=0)
+
+
+def test_assistants_stand_between():
+    taught, train = recorded()
+    teacher, assistant, student = dense(9), dense(6), dense(3)
+    assert through_assistants(teacher, [assistant, lambda: student], train) == [assistant, student]
+    assert [t.model for t, _ in taught] == [teacher, assistant]
+    through_assistants(teacher, [assistant, student], train, dense=True)
+    assert [t.model for t in taught[-1][0].teachers] == [teacher, assistant]
+    with pytest.raises(ValueError, match="at least one model"):
+        through_assistants(teacher, [], train)
+
+
+def test_losses_may_be_made_for_each_pair():
+    taught, train = recorded()
+    through_assistants(
+        dense(9), [dense(6), dense(3)], train, losses=lambda teacher, student: [Logits(), Features("hidden", "hidden")]
+    )
+    assert len(taught) == 2
+
+
+def test_a_student_is_trained_in_generations():
+    def train(distiller):
+        compiled(distiller).fit(X, Y, verbose=0)
+
+    students = born_again(dense(), lambda: dense(4), train, generations=2)
+    assert np.isfinite(Distiller(students, dense(), Logits()).teacher(tf.constant(X))[0]).all()
+
+
+def test_stages_change_what_counts():
+    distiller = compiled(Distiller(dense(9), dense(4), [Features("hidden", "hidden"), Logits(2.0)]), rate=0.0)
+    stages = Progressive([Stage(0, [1.0, 0.0], 0.0), Stage(2, [0.0, 2.0], 0.25)])
+    history = distiller.fit(X, Y, batch_size=24, epochs=4, verbose=0, callbacks=[stages]).history
+    told = np.array(history["distillation_loss"])
+    np.testing.assert_allclose(told[[0, 2]], told[[1, 3]], rtol=1e-5)
+    answers = (parts(model, 2.0)[1] for model in (distiller.teacher.model, distiller.student))
+    np.testing.assert_allclose(told[2], 2 * 4 * entropy(*answers, axis=-1).mean(), rtol=1e-3)
+    np.testing.assert_allclose(history["loss"][0], told[0], rtol=1e-5)
+    np.testing.assert_allclose(history["loss"][3], 0.25 * history["student_loss"][3] + 0.75 * told[3], rtol=1e-5)
+
+
+def test_stages_in_order():
+    for stages in ([], [Stage(1, [1.0])], [Stage(0, [1.0]), Stage(0, [1.0])]):
+        with pytest.raises(ValueError, match="`stages` must begin at epoch 0"):
+            Progressive(stages)
+    with pytest.raises(TypeError, match=r"must be used with a `Distiller`. Received: Functional"):
+        compiled(dense()).fit(X, Y, verbose=0, callbacks=[Progressive([Stage(0, [1.0])])])

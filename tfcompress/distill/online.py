@@ -1,0 +1,142 @@
+"""Deep mutual learning: models that are trained together and teach each other."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.distill.objects import Logits, Outputs
+from tfcompress.distill.output_kind import output_kind
+from tfcompress.distill.reduction import reduced
+from tfcompress.distill.taps import tried
+
+
+class MutualLearning(keras.Model):
+    """Trains peers on labels and on what the others answer meanwhile; none of them needs to be trained before.
+
+        loss = sum_k ( task_k + w / (K - 1) sum_{l != k} D(p_l, p_k) )
+
+    It is compiled, fitted and evaluated as any Keras model. The loss and the metrics given to `compile` are those of
+    each peer; metrics are named by the peer ("peer_0_accuracy"). `peers` are the products.
+
+    Args:
+        peers: at least two built Keras models with one output each, of one shape. They are trained in place; peers of
+            different widths work as well as equal ones with different first weights.
+        loss: D, a loss between answers.
+        weight: w from 0 on.
+        name: of the model.
+
+    Raises:
+        TypeError: not models, or not a loss between answers.
+        ValueError: fewer than two peers, one peer twice, or outputs of different shapes.
+
+    Source: Zhang et al. 2017, arXiv:1706.00384, equations 5 and 8.
+
+    >>> peers = [keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]) for _ in range(2)]
+    >>> learning = MutualLearning(peers)
+    >>> learning.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> history = learning.fit(tf.ones([8, 4]), tf.zeros([8]), verbose=0)
+    >>> "distillation_loss" in history.history
+    True
+    """
+
+    def __init__(
+        self, peers: Sequence[Any], loss: Outputs | None = None, weight: float = 1.0, name: str = "mutual_learning"
+    ) -> None:
+        peers = list(peers)
+        for peer in peers:
+            flavor.check_model(peer, "peers")
+        if len({id(peer) for peer in peers}) < max(2, len(peers)):
+            raise ValueError(f"`peers` must be at least two models, each once. Received: {len(peers)} models")
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or weight < 0:
+            raise ValueError(f"`weight` must be a number from 0 on. Received: weight={weight!r}")
+        loss = Logits(temperature=1.0) if loss is None else loss
+        if not isinstance(loss, Outputs) or loss.teacher is not None or loss.student is not None:
+            raise TypeError(f"`loss` must be a loss between answers, such as `Logits`. Received: loss={loss!r}")
+        super().__init__(name=name)
+        self.peers, self.weight = peers, float(weight)
+        object.__setattr__(self, "_pairs", _pairs(peers, loss))
+        self.output_names = [f"peer_{number}" for number in range(len(peers))]
+        self.student_loss_tracker = keras.metrics.Mean(name="student_loss")
+        self.distillation_loss_tracker = keras.metrics.Mean(name="distillation_loss")
+        self.total_loss_tracker = keras.metrics.Mean(name="loss")  # stands for what Keras calls by this name
+
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None, **options: Any) -> None:
+        """As any model; the loss and the metrics are those of each peer.
+
+        Args:
+            optimizer: of all peers: optimizers treat each weight on its own.
+            loss: of each peer's task.
+            metrics: a metric or a list of them.
+            options: as Keras takes them.
+        """
+        wanted = [] if metrics is None else list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+        each = [[_again(metric) for metric in wanted] for _ in self.peers]
+        super().compile(optimizer, [loss] * len(self.peers), metrics=each if wanted else None, **options)
+
+    def call(self, inputs: Any, training: Any = None) -> list[Any]:
+        """The answers of each peer."""
+        return [peer(inputs, training=training) for peer in self.peers]
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The sum of the peers' losses for a batch, and the peers' own further losses."""
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        further = tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) / replicas if self.losses else 0.0
+        weight = None if sample_weight is None else flavor.flatten(sample_weight)[0]
+        task = tf.cast(flavor.compiled_loss(self, y, y_pred, sample_weight), tf.float32)
+        total = tf.constant(0.0)
+        for (teaching, learning), loss in self._pairs.items():
+            told = tf.stop_gradient(y_pred[teaching])
+            total += reduced(loss.loss(told, y_pred[learning], flavor.flatten(y)[0]), weight)
+        total = self.weight * total / (len(self.peers) - 1)
+        whole = task + total / replicas + further
+        rows = tf.shape(y_pred[0])[0]
+        self.student_loss_tracker.update_state(task * replicas, rows)
+        self.distillation_loss_tracker.update_state(total, rows)
+        self.total_loss_tracker.update_state(whole * replicas, rows)
+        return whole
+
+    def train_step(self, data: Any) -> Any:
+        """As Keras does it, with the labels of all peers."""
+        return super().train_step(self._for_each(data))
+
+    def test_step(self, data: Any) -> Any:
+        """As Keras does it, with the labels of all peers."""
+        return super().test_step(self._for_each(data))
+
+    def _for_each(self, data: Any) -> Any:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if y is None:
+            raise ValueError("`y` must be given: peers learn from labels beside each other. Received: y=None")
+        count = len(self.peers)
+        return x, [y] * count, None if sample_weight is None else [sample_weight] * count
+
+
+def _again(metric: Any) -> Any:
+    """A metric of its own for each peer."""
+    return type(metric).from_config(metric.get_config()) if isinstance(metric, keras.metrics.Metric) else metric
+
+
+def _pairs(peers: list[Any], loss: Outputs) -> dict[tuple[int, int], Outputs]:
+    """The loss for each (teaching, learning) peer, settled for what their outputs are."""
+    shapes = [_shape(peer) for peer in peers]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError(f"`peers` must have outputs of one shape. Received: {shapes}")
+    kinds = [output_kind(peer) for peer in peers]
+    pairs = {}
+    for teaching, learning in ((i, j) for i in range(len(peers)) for j in range(len(peers)) if i != j):
+        pairs[teaching, learning] = copy.copy(loss)
+        pairs[teaching, learning].settle(kinds[teaching], kinds[learning])
+    return pairs
+
+
+def _shape(peer: Any) -> tuple:
+    outputs = flavor.flatten(tried(peer, [])[0])
+    if len(outputs) != 1:
+        raise ValueError(f"`peers` must have one output each. Received: {peer.name!r} with {len(outputs)}")
+    return tuple(outputs[0].shape[1:])

@@ -1,0 +1,121 @@
+"""A model that is its own teacher: heads at inner layers learn from its answers while it trains, and are dropped."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.distill.objects import Logits, Outputs
+from tfcompress.distill.output_kind import output_kind
+from tfcompress.distill.reduction import reduced
+from tfcompress.distill.taps import Seen, Tap, computed, tried
+
+
+class SelfDistiller(keras.Model):
+    """Trains a model together with heads at inner layers, which learn from labels and from the model's own answers.
+
+        loss = task(p) + sum_k ( (1 - alpha) task(p_k) + alpha D(p, p_k) )
+
+    It is compiled, fitted and evaluated as any Keras model; answers and metrics are the model's. `student` is the
+    product and what `save` writes: the model, without the heads. What the heads teach stays in its layers.
+
+    Args:
+        model: a built Keras model with one output [batch, classes]. It is trained in place.
+        exits: the inner layers that get a head, as names, paths, indices or layers. Further axes between batch and
+            channels are averaged away in front of the head.
+        loss: D, a loss between answers.
+        alpha: how much of a head's loss is the model's answers, from 0 to 1.
+        hidden: width of the head's hidden layer; 0 for none.
+        name: of the model.
+
+    Raises:
+        TypeError: not a model, or not a loss between answers.
+        ValueError: no exits, a layer that is not there, a setting out of range, or outputs of another shape.
+
+    Source: Zhang et al. 2019 (Be your own teacher), arXiv:1905.08094, equations 2 and 3.
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, name="inner"), keras.layers.Dense(3)])
+    >>> distiller = SelfDistiller(model, ["inner"])
+    >>> distiller.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    >>> history = distiller.fit(tf.ones([8, 4]), tf.zeros([8]), verbose=0)
+    >>> len(distiller.heads), len(distiller.student.layers)
+    (1, 2)
+    """
+
+    def __init__(
+        self, model: Any, exits: Sequence[Any], loss: Outputs | None = None, alpha: float = 0.3, hidden: int = 64,
+        name: str = "self_distiller",
+    ) -> None:  # fmt: skip
+        flavor.check_model(model)
+        loss = Logits(temperature=3.0) if loss is None else loss
+        if not isinstance(loss, Outputs) or loss.teacher is not None or loss.student is not None:
+            raise TypeError(f"`loss` must be a loss between answers, such as `Logits`. Received: loss={loss!r}")
+        if isinstance(exits, str) or not list(exits):
+            raise ValueError(f"`exits` must be a list of at least one layer. Received: exits={exits!r}")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"`alpha` must be from 0 to 1. Received: alpha={alpha!r}")
+        super().__init__(name=name)
+        taps = [Tap(model, layer, "exits") for layer in exits]
+        kind = output_kind(model)
+        loss.settle(kind, kind)
+        object.__setattr__(self, "_taps", taps)
+        object.__setattr__(self, "_seen", Seen())
+        object.__setattr__(self, "_between", loss)
+        self.student, self.alpha = model, float(alpha)
+        self.heads = _heads(model, taps, kind, hidden)
+        self.student_loss_tracker = keras.metrics.Mean(name="student_loss")
+        self.distillation_loss_tracker = keras.metrics.Mean(name="distillation_loss")
+        self.total_loss_tracker = keras.metrics.Mean(name="loss")  # stands for what Keras calls by this name
+        if getattr(model, "output_names", None):
+            self.output_names = list(model.output_names)
+
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        """The model's answers."""
+        return computed(self.student, self._taps, self._seen, inputs, training=training)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The loss of the model and of its heads for a batch, and the model's own further losses."""
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        further = tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) / replicas if self.losses else 0.0
+        inner = dict(self._seen.values)
+        task = tf.cast(flavor.compiled_loss(self, y, y_pred, sample_weight), tf.float32)
+        labeled = total = tf.constant(0.0)
+        for tap, head in zip(self._taps, self.heads, strict=True):
+            answers = head(_averaged(inner[tap.key]))
+            labeled += tf.cast(flavor.compiled_loss(self, y, answers, sample_weight), tf.float32)
+            values = self._between.loss(tf.stop_gradient(y_pred), answers, y)
+            total += reduced(values, sample_weight)
+        whole = task + (1 - self.alpha) * labeled + self.alpha * total / replicas + further
+        rows = tf.shape(y_pred)[0]
+        self.student_loss_tracker.update_state(task * replicas, rows)
+        self.distillation_loss_tracker.update_state(total, rows)
+        self.total_loss_tracker.update_state(whole * replicas, rows)
+        return whole
+
+    def save(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
+        """Saves the model without its heads."""
+        self.student.save(filepath, overwrite=overwrite, **options)
+
+
+def _averaged(features: tf.Tensor) -> tf.Tensor:
+    features = tf.cast(features, tf.float32)
+    between = list(range(1, features.shape.rank - 1))
+    return tf.reduce_mean(features, axis=between) if between else features
+
+
+def _heads(model: Any, taps: list[Tap], kind: str, hidden: int) -> list[Any]:
+    """A head for each exit, whose answers are of the model's kind."""
+    outputs, inner = tried(model, taps)
+    if len(flavor.flatten(outputs)) != 1 or flavor.flatten(outputs)[0].shape.rank != 2:
+        shapes = [tuple(tensor.shape) for tensor in flavor.flatten(outputs)]
+        raise ValueError(f"`model` must have one output of shape [batch, classes]. Received: {shapes}, batch first")
+    heads = []
+    for tap in taps:
+        last = keras.layers.Dense(outputs.shape[-1], None if kind == "logits" else kind, dtype="float32")
+        layers = [keras.layers.Dense(hidden, "relu", dtype="float32")] if hidden else []
+        heads.append(keras.Sequential([keras.Input((inner[tap.key].shape[-1],)), *layers, last]))
+    return heads
