@@ -1,4 +1,4 @@
-"""Which models lose channels for real: exact against the original with those channels at zero, costs as predicted, INT8.
+"""Which models lose channels for real: equal to the original with those channels at zero, costs as predicted, INT8.
 
 Each row runs in a process of its own, so that a crash is a row: `python benchmarks/channels.py [--only NAME]`.
 """
@@ -24,7 +24,8 @@ ALLOWED = 1e-4  # relative error
 def passed(stage: dict[str, Any], int8: bool) -> bool:
     exact = stage.get("error", 1.0) <= ALLOWED
     falls = stage.get("params", 1.0) < 1 and stage.get("macs", 1.0) < 1
-    return bool(exact and falls and stage.get("as predicted") and stage.get("shapes") and (not int8 or stage.get("int8")))
+    whole = stage.get("as predicted") and stage.get("shapes")
+    return bool(exact and falls and whole and (not int8 or stage.get("int8")))
 
 
 def show(flavor: str, results: list[dict[str, Any]]) -> None:

@@ -270,7 +270,8 @@ def _influence(flat: Any, found: Sequence[Branch], data: Any) -> np.ndarray:
     total, rows = np.zeros(len(found)), 0
     for arrays in Samples(data, inputs_of(flat)):
         given = flavor.pack_like(flavor.graph_inputs(flat), [tf.convert_to_tensor(a) for a in arrays])
-        values = [np.asarray(v, "float64").reshape(len(arrays[0]), -1) for v in flavor.flatten(taps(given, training=False))]
+        outputs = flavor.flatten(taps(given, training=False))
+        values = [np.asarray(v, "float64").reshape(len(arrays[0]), -1) for v in outputs]
         for n in range(len(found)):
             a, b = values[2 * n], values[2 * n + 1]
             norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)

@@ -20,7 +20,6 @@ from tfcompress.prune.parametric import MAKES, READS
 from tfcompress.prune.reconstruct import refit
 from tfcompress.prune.surgery import without
 
-
 #: How many channels each of the scored groups keeps.
 Counts = Callable[[Flow, Sequence[tuple[Group, np.ndarray]]], list[int]]
 
@@ -126,7 +125,8 @@ def candidates(flow: Flow, select: Any) -> tuple[list[Group], dict[str, str]]:
     """
     chosen = matcher(select, flow.model)
     layers = {layer.name: layer for layer in flow.layers.values()}
-    groups, notes = [], {}
+    groups: list[Group] = []
+    notes: dict[str, str] = {}
     for group in groups_of(flow):
         makers = group.layers(MAKES)
         left_out = [name for name in makers if not chosen(layers[name])]
@@ -164,7 +164,7 @@ def kept_of(flow: Flow, pairs: Sequence[tuple[Group, np.ndarray]], amount: Any, 
 
 def changes(flow: Flow, removed: Sequence[int]) -> dict[str, str]:
     """For each layer that lost channels or inputs how many it had and has: "channels 64 -> 40, inputs 32 -> 24"."""
-    sizes = {}
+    sizes: dict[tuple[str, str], tuple[int, int]] = {}
     gone = set(removed)
     for layer in flow.layers.values():
         weights = flow.weights[id(layer)]

@@ -22,7 +22,7 @@ class Costs:
     """Parameters, bytes and multiply-accumulates by the number of channels that each group keeps.
 
     A weight has as many numbers as the product of what its axes keep; a call's multiply-accumulates are proportional to
-    the numbers in its layer's kernels. Calls whose multiply-accumulates are not known count for nothing, as in a summary.
+    the numbers in its layer's kernels. Calls whose multiply-accumulates are not known count for nothing.
 
     Args:
         flow: labels of the model's graph.

@@ -88,7 +88,8 @@ class Dependencies:
         for head in ("channels", "made by", "followed by", "read by", "can be removed"):
             table.add_column(head, justify="right" if head == "channels" else "left", overflow="fold")
         for group in self.groups:
-            can = f"no: {group.fixed}" if group.fixed else f"when selected: {group.rescaled}" if group.rescaled else "yes"
+            can = f"when selected: {group.rescaled}" if group.rescaled else "yes"
+            can = f"no: {group.fixed}" if group.fixed else can
             cells = [f"{group.size:,}", *(_listed(group.layers(role)) for role in (MAKES, "follows", READS)), can]
             table.add_row(*(Text(cell) for cell in cells))
         console = Console(file=io.StringIO(), width=160, color_system=None)
@@ -189,12 +190,12 @@ def groups_of(flow: Flow) -> Dependencies:
         signature = tuple((number, positions.size) for number, positions in where)
         alike.setdefault((flow.labels.reason(root), flow.labels.rescaling(root), signature), []).append(root)
     groups = []
-    for (fixed, rescaled, signature), roots in alike.items():
+    for (fixed, rescaled, signature), classes in alike.items():
         members = []
         for i, (number, _) in enumerate(signature):
             layer, name, axis, role, width, _ = slots[number]
-            members.append(Member(layer, name, axis, role, np.stack([places[root][i][1] for root in roots]), width))
+            members.append(Member(layer, name, axis, role, np.stack([places[root][i][1] for root in classes]), width))
         makers = [member.layer for member in members if member.role == MAKES]
         first = makers[0] if makers else members[0].layer
-        groups.append(Group(first, len(roots), tuple(members), fixed, rescaled, np.array(roots)))
+        groups.append(Group(first, len(classes), tuple(members), fixed, rescaled, np.array(classes)))
     return Dependencies(flow.model.name, tuple(groups))

@@ -51,13 +51,15 @@ class Flow:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.labels = Labels()
-        self.shapes = shapes_of(model)
+        with flavor.masks_may_end():
+            self.shapes = shapes_of(model)
         self.steps: list[Step] = []
         self.tensors: dict[int, Axes] = {id(t): tuple(blank(t)) for t in flavor.flatten(flavor.graph_inputs(model))}
         self.weights: dict[int, Weights] = {}
         self.layers: dict[int, Any] = {}
-        for call in calls(model):
-            self._follow(call)
+        with flavor.masks_may_end():
+            for call in calls(model):
+                self._follow(call)
         for tensor in flavor.flatten(flavor.graph_outputs(model)):
             self.labels.fix(self.tensors[id(tensor)], "it is an output of the model", above=True)
 
@@ -81,7 +83,7 @@ class Flow:
             step.reads = done.reads
             return done.outputs
         kind = type(layer.layer if isinstance(layer, Opaque) else layer).__name__
-        why = f"stays closed: {layer.reason}" if isinstance(layer, Opaque) else "is of a kind whose channels are not known"
+        why = f"stays closed: {layer.reason}" if isinstance(layer, Opaque) else "is of a kind that is not known"
         for axes in step.given:
             self.labels.fix(axes, f"{layer.name} ({kind}) {why}")
         return [blank(t) for t in step.call.outputs]

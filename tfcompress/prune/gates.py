@@ -70,7 +70,7 @@ def sensitivities(flow: Flow, groups: Sequence[Group], data: Any, loss: Objectiv
 
     def call(old: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
         step = next(steps)
-        gated = {}
+        gated: dict[int, Any] = {}
         for n, axis, places in first.get(id(step), ()):
             tensor = step.inputs[n]
             place = next(i for i, t in enumerate(flavor.flatten((old.args, old.kwargs))) if t is tensor)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Rounds:
             raise ValueError(f"`rounds` must be a whole number of at least 1. Received: rounds={rounds!r}")
         self.amount, self.rounds, self.round_to = amount, rounds, round_to
         self._costs = cost_of(model)
-        self._sizes = {layer: size for layer, size in _made(Flow(model)).items()}
+        self._sizes = _made(Flow(model))
 
     def counts(self, number: int) -> Callable[[Flow, Sequence[tuple[Group, np.ndarray]]], list[int]]:
         """What round `number` (from 1) leaves of each group."""
@@ -48,11 +49,12 @@ class Rounds:
             steps = [step_of(group, self.round_to) for group in groups]
             if is_budget(self.amount):
                 goals = {kind: v * self._costs[kind] if v <= 1 else v for kind, v in self.amount.items()}
-                limits = {k: int(self._costs[k] * min(1.0, goal / self._costs[k]) ** share) for k, goal in goals.items()}
+                parts = {kind: min(1.0, goal / self._costs[kind]) for kind, goal in goals.items()}
+                limits = {kind: int(self._costs[kind] * part**share) for kind, part in parts.items()}
                 return by_budget(groups, [score for _, score in pairs], limits, steps, Costs(flow, groups))
             now = _made(flow)
             before = [self._before(group, now) for group in groups]
-            whole = [Group(g.name, size, g.members, None, None, g.labels) for g, size in zip(groups, before, strict=True)]
+            whole = [replace(group, size=size) for group, size in zip(groups, before, strict=True)]
             if isinstance(self.amount, Mapping):
                 ratios = {name: 1 - (1 - ratio) ** share for name, ratio in self.amount.items()}
                 goals_of = by_layers(whole, ratios, steps, flow.model)

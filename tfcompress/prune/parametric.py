@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.opaque import Weight
 from tfcompress.core.replay import Call
@@ -53,7 +52,8 @@ class Parametric:
     """
 
     def __init__(self, layer: Any, call: Call, given: Sequence[Axes], labels: Labels, weights: Weights) -> None:
-        self.layer, self.call, self.given, self.labels, self.weights = layer, call, given, labels, weights
+        self.given: Sequence[Axes] = given
+        self.layer, self.call, self.labels, self.weights = layer, call, labels, weights
         self.outputs = [blank(t) for t in call.outputs]
         self.reads: list[tuple[int, int]] = []
         self._prefix = ""
@@ -124,7 +124,7 @@ def elementwise(activation: Any) -> bool:
 def _rule(layer: Any) -> Callable[[Parametric, Any], bool] | None:
     """The rule for a layer of a known class; a subclass counts when it computes as its base does."""
     for kinds, rule in _RULES:
-        base = next((kind for kind in kinds if isinstance(layer, kind)), None)
+        base: Any = next((kind for kind in kinds if isinstance(layer, kind)), None)
         if base is not None:
             return rule if type(layer).call is base.call else None
     return None
@@ -282,8 +282,9 @@ def _layer_normalization(p: Parametric, layer: Any) -> bool:
     for name in named_weights(layer):
         p.bind(name, *((p.given[0][axis], FOLLOWS) for axis in sorted(axes)))
     for axis in axes:
-        if p.given[0][axis] is not None:
-            p.labels.rescale(p.given[0][axis], f"{layer.name} normalizes over the channels that stay")
+        came = p.given[0][axis]
+        if came is not None:
+            p.labels.rescale(came, f"{layer.name} normalizes over the channels that stay")
     p.outputs[0][:] = p.given[0]
     p.weights.rebuild = lambda keep: reconfigured(layer, {})
     return True
@@ -358,7 +359,7 @@ def _einsum(p: Parametric, layer: Any) -> bool:
 
 def _recurrent(p: Parametric, layer: Any) -> bool:
     made = _cell(p, layer, "")
-    if made is None or len(p.given) > 1 + len(p.call.outputs):
+    if made is None:
         return False
     _states(p, made)
     p.weights.rebuild = lambda keep: reconfigured(layer, {"units": keep(made).size})

@@ -49,8 +49,8 @@ def refit(flow: Flow, original: Any, small: Any, removed: Iterable[int], data: A
         axes, roles = vectors.axes["kernel"], vectors.roles["kernel"]
         lost = [v is not None and role == READS and np.isin(flow.labels.roots(v), gone).any()
                 for v, role in zip(axes, roles, strict=True)]  # fmt: skip
-        if any(lost) and call.name in new:
-            made = axes[-1]
+        made = axes[-1]
+        if any(lost) and made is not None and call.name in new:
             left = np.flatnonzero(~np.isin(flow.labels.roots(made), gone))
             _fit(call, new[call.name], left, original, small, batch)
             done.append(call.name)

@@ -106,9 +106,9 @@ class ChannelPruning(keras.callbacks.Callback):
                     np.moveaxis(mask, member.axis, 0)[member.positions[gone].ravel()] = False
         for group, _ in pairs:
             for member in group.members:
-                mask = kept.pop((member.layer, member.weight), None)
-                if mask is not None:
-                    mask_of(self._variable(member)).decide(mask, step)  # type: ignore[union-attr]
+                key = member.layer, member.weight
+                if key in kept:
+                    mask_of(self._variable(member)).decide(kept.pop(key), step)  # type: ignore[union-attr]
                     project(self._variable(member))
 
     def shrink(self) -> Any:
@@ -128,7 +128,8 @@ class ChannelPruning(keras.callbacks.Callback):
 
 def _held(flow: Flow, select: Any) -> list[tuple[Group, np.ndarray]]:
     """The groups whose channels are read by kernels alone, and which of their channels are at zero there."""
-    summed = [step.given[n][axis] for step in flow.steps if step.operation is not None for n, axis in step.reads]
+    summed = [v for step in flow.steps if step.operation is not None
+              for n, axis in step.reads if (v := step.given[n][axis]) is not None]  # fmt: skip
     elsewhere = np.unique(np.concatenate([flow.labels.roots(v) for v in summed])) if summed else np.zeros(0)
     layers = {layer.name: layer for layer in flow.layers.values()}
     found = []

@@ -1,0 +1,108 @@
+"""Rounds of pruning with training between them: as one call, continued after an interruption, and as a callback."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfcompress.prune import ChannelPruning, prune_iteratively
+
+keras = tf.keras
+layers = keras.layers
+X = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
+Y = X[:, :2] * X[:, 2:4]
+
+
+def network():
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((6,))
+    x = layers.Dense(16, activation="relu", name="first")(inputs)
+    x = layers.Dense(16, activation="relu", name="second")(x)
+    return keras.Model(inputs, layers.Dense(2, name="head")(x))
+
+
+def widths(model):
+    return [layer.units for layer in model.layers if isinstance(layer, layers.Dense)][:2]
+
+
+def fit(model):
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.fit(X, Y, batch_size=16, epochs=2, verbose=0)
+
+
+def test_the_same_share_goes_in_each_round():
+    seen = []
+    prune_iteratively(network(), 0.75, lambda m: seen.append(widths(m)), rounds=4, round_to=1)
+    assert seen == [[11, 11], [8, 8], [6, 6], [4, 4]]  # 16 * 0.25 ** (k / 4) = 11.3, 8, 5.7, 4
+
+
+def test_a_budget_is_reached_in_the_last_round():
+    model = network()
+    small = prune_iteratively(model, {"params": 0.5}, lambda m: None, rounds=3, round_to=1)
+    assert 0.45 * model.count_params() < small.count_params() <= 0.5 * model.count_params()
+
+
+def test_an_interrupted_call_goes_on_to_the_same_end(tmp_path):
+    def interrupted(model):
+        interrupted.rounds += 1
+        if interrupted.rounds == 2:
+            raise KeyboardInterrupt
+        fit(model)
+
+    interrupted.rounds = 0
+    options = {"rounds": 3, "seed": 5, "round_to": 1}
+    whole = prune_iteratively(network(), 0.5, fit, **options)
+    with pytest.raises(KeyboardInterrupt):
+        prune_iteratively(network(), 0.5, interrupted, folder=tmp_path, **options)
+    rounds = []
+    again = prune_iteratively(network(), 0.5, lambda m: rounds.append(1) or fit(m), folder=tmp_path, **options)
+    assert len(rounds) == 2
+    for a, b in zip(whole.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="rounds of the same arguments"):
+        prune_iteratively(network(), 0.6, fit, folder=tmp_path, **options)
+
+
+def dead(model):
+    return [int(np.sum(~np.any(np.asarray(model.get_layer(name).kernel), axis=1))) for name in ("second", "head")]
+
+
+def test_the_callback_holds_channels_at_zero_and_takes_them_out():
+    model = network()
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    seen = []
+    pruning = ChannelPruning(0.75, rounds=2, begin=1, every=2, round_to=1)
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(dead(model)))
+    model.fit(X, Y, batch_size=16, epochs=5, verbose=0, callbacks=[pruning, watch])
+    assert seen == [[0, 0], [8, 8], [8, 8], [12, 12], [12, 12]]
+    small = pruning.shrink()
+    assert widths(small) == [4, 4]
+    np.testing.assert_allclose(small(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+def test_a_restored_checkpoint_goes_on_to_the_same_channels(tmp_path):
+    def run(model, first, last):
+        pruning = ChannelPruning(0.75, rounds=3, round_to=1)
+        for epoch in range(first, last):  # as one fit would: the seed is that of the epoch
+            keras.utils.set_random_seed(epoch)
+            model.fit(X, Y, batch_size=16, initial_epoch=epoch, epochs=epoch + 1, verbose=0, shuffle=False,
+                      callbacks=[pruning])  # fmt: skip
+        return pruning
+
+    model = network()
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    run(model, 0, 2)
+    model.save(tmp_path / "middle.keras")
+    whole = run(model, 2, 4).shrink()
+    loaded = keras.models.load_model(tmp_path / "middle.keras")
+    again = run(loaded, 2, 4).shrink()
+    assert widths(whole) == widths(again) == [4, 4]
+    for a, b in zip(whole.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_with_layers_inside_layers_is_told_to_be_traced():
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(8, name="a")], name="inner")
+    model = keras.Sequential([keras.Input((6,)), inner, layers.Dense(2)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"tfcompress.trace\(model\)"):
+        model.fit(X, Y, verbose=0, callbacks=[ChannelPruning(0.5)])
