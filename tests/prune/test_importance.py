@@ -109,5 +109,5 @@ def test_a_budget_is_held_and_nearly_used(amount, round_to):
 
 
 def test_a_budget_that_cannot_be_held_says_what_is_left():
-    with pytest.raises(ValueError, match="cannot be held: with the fewest channels the model has {'params': "):
+    with pytest.raises(ValueError, match=r"cannot be held: with the fewest channels the model has \{'params': "):
         prune_channels(wide(), {"params": 50})

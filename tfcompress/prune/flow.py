@@ -11,6 +11,7 @@ from tfcompress.prune.experiments import shapes_of
 from tfcompress.prune.labels import Axes, Labels
 from tfcompress.prune.operations import Operation, blank, label_operation
 from tfcompress.prune.parametric import Parametric, Weights
+from tfcompress.prune.rules import rule_of
 
 
 @dataclass
@@ -79,7 +80,8 @@ class Flow:
         self.layers[id(layer)] = layer
         weights = self.weights.setdefault(id(layer), Weights())
         done = Parametric(layer, step.call, step.given, self.labels, weights)
-        if done.label():
+        rule = rule_of(layer)
+        if rule is not None and rule(done, layer):
             step.reads = done.reads
             return done.outputs
         kind = type(layer.layer if isinstance(layer, Opaque) else layer).__name__
