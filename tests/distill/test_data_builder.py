@@ -1,0 +1,153 @@
+"""Text from a teacher: prompts, answers that pass, files that go on; a real HTTP server."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tfcompress.core.errors import CompressionError
+from tfcompress.distill import data_builder
+from tfcompress.distill.data_builder import Retry, build_data, read
+from tfcompress.distill.endpoint import Endpoint
+from tfcompress.distill.prompts import chain_of_thought, in_context, instructions
+
+
+@pytest.fixture(autouse=True)
+def rests(monkeypatch):
+    """Waiting is noted, not done."""
+    found = []
+    monkeypatch.setattr(data_builder.time, "sleep", found.append)
+    return found
+
+
+@pytest.fixture
+def server():
+    """An OpenAI-compatible endpoint: what it was asked, and what it answers next."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.server.asked.append((self.path, self.headers.get("Authorization"), body))
+            status, headers = self.server.plan.pop(0) if self.server.plan else (200, {})
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            text = f"echo: {body['messages'][-1]['content']}"
+            good = {"choices": [{"message": {"content": text}}]}
+            answer = good if status == 200 else {"error": "words of the server"}
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *arguments):
+            pass
+
+    found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.asked, found.plan = [], []
+    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    thread.start()
+    yield found
+    found.shutdown()
+    found.server_close()
+
+
+def url(server):
+    return f"http://127.0.0.1:{server.server_port}/v1"
+
+
+def test_prompts_hold_what_they_are_made_of():
+    first, again = (in_context(["x", "y"], [("a", "1"), ("b", "2"), ("c", "3")], shots=2, seed=3) for _ in range(2))
+    assert [p.text for p in first] == [p.text for p in again]
+    assert first[0].text.endswith("Input: x\nOutput:") and first[0].text.count("Output:") == 3
+    assert first[0].key != first[1].key
+    assert chain_of_thought(["why?"])[0].text.startswith("why?\n\n")
+    assert instructions(["do it"])[0].source == {"instruction": "do it", "input": ""}
+    with pytest.raises(ValueError, match="`shots` must be from 1 to the number of examples, 1"):
+        in_context(["x"], [("a", "1")], shots=2)
+
+
+def test_a_run_goes_on_where_it_was_stopped(tmp_path):
+    prompts, asked = instructions([f"task {n}" for n in range(5)]), []
+
+    def dies(texts):
+        asked.extend(texts)
+        if "task 2" in texts:
+            raise KeyboardInterrupt
+        return [text.upper() for text in texts]
+
+    with pytest.raises(KeyboardInterrupt):
+        build_data(prompts, dies, tmp_path / "data.jsonl", batch_size=1)
+    with (tmp_path / "data.jsonl").open("a") as file:
+        file.write('{"key": "cut o')  # killed in the middle of a line
+    fresh = []
+    records = build_data(prompts, lambda texts: fresh.extend(texts) or [t.upper() for t in texts],
+                         tmp_path / "data.jsonl", batch_size=2)  # fmt: skip
+    assert fresh == ["task 2", "task 3", "task 4"]
+    assert [record.answer for record in records] == [f"TASK {n}" for n in range(5)]
+    assert list(read(tmp_path / "data.jsonl")) == records
+
+
+def test_answers_that_do_not_pass_are_asked_again_and_told(tmp_path, rests):
+    answers = iter([["bad", "good"], ["good"]])
+    records = build_data(
+        instructions(["a", "b"]), lambda texts: next(answers), tmp_path / "d", wait=3.0,
+        accept=lambda prompt, answer: None if answer == "good" else "not good",
+    )  # fmt: skip
+    assert {r.prompt: r.answer for r in records} == {"a": "good", "b": "good"} and rests == [3.0]
+    (kept,) = build_data(instructions(["c"]), lambda texts: [" "], tmp_path / "e", attempts=2)
+    assert kept.answer is None and kept.reason == "empty"
+
+
+def test_calls_are_no_more_often_than_asked_for(tmp_path, rests, monkeypatch):
+    monkeypatch.setattr(data_builder.time, "monotonic", lambda: 100.0)
+    build_data(instructions(["a", "b", "c"]), lambda texts: texts, tmp_path / "d", batch_size=1, per_minute=30)
+    assert rests == [2.0, 2.0]
+
+
+def test_a_teacher_that_does_not_answer_is_no_record(tmp_path, rests):
+    def busy(texts):
+        raise Retry("busy", after=7.0)
+
+    with pytest.raises(CompressionError, match=r"after 3 attempts: busy.*again to go on"):
+        build_data(instructions(["a"]), busy, tmp_path / "d", attempts=3)
+    assert rests == [7.0, 7.0] and list(read(tmp_path / "d")) == []
+
+
+def test_wrong_arguments_are_named(tmp_path):
+    for name in ("batch_size", "attempts", "per_minute"):
+        with pytest.raises(ValueError, match=name):
+            build_data(instructions(["a"]), lambda texts: texts, tmp_path / "d", **{name: 0})
+    with pytest.raises(ValueError, match=r"must return 1 answers. Received: 2"):
+        build_data(instructions(["a"]), lambda texts: ["x", "y"], tmp_path / "d")
+    (tmp_path / "other").write_text('{"no": "record"}\n')
+    with pytest.raises(ValueError, match=r"line 1 of .*is no record"):
+        build_data(instructions(["a"]), lambda texts: texts, tmp_path / "other")
+    with pytest.raises(ValueError, match="at least one prompt"):
+        build_data([], lambda texts: texts, tmp_path / "d")
+
+
+def test_a_server_is_asked_as_openai_has_it(server, tmp_path):
+    teacher = Endpoint(url(server), "large", key="secret", system="Be brief.", temperature=0.1, further={"top_p": 0.5})
+    records = build_data(instructions(["one", "two"]), teacher, tmp_path / "data.jsonl")
+    assert [record.answer for record in records] == ["echo: one", "echo: two"]
+    path, key, body = server.asked[0]
+    assert path == "/v1/chat/completions" and key == "Bearer secret"
+    assert body["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "one"}]
+    assert (body["model"], body["temperature"], body["top_p"]) == ("large", 0.1, 0.5)
+
+
+def test_a_busy_server_is_asked_again_and_one_that_refuses_is_not(server, tmp_path, rests):
+    server.plan = [(429, {"Retry-After": "9"}), (503, {})]
+    (record,) = build_data(instructions(["x"]), Endpoint(url(server), "m", key=""), tmp_path / "d", wait=1.0)
+    assert record.answer == "echo: x" and rests == [9.0, 2.0]
+    assert server.asked[0][1] is None
+    server.plan = [(401, {})]
+    with pytest.raises(RuntimeError, match=r"refuses: HTTP 401: .*words of the server"):
+        build_data(instructions(["y"]), Endpoint(url(server), "m"), tmp_path / "d")
+
+
+def test_no_server_is_worth_another_attempt():
+    with pytest.raises(Retry, match="does not answer"):
+        Endpoint("http://127.0.0.1:9/v1", "m", timeout=2)(["x"])
+    with pytest.raises(ValueError, match="must begin with http"):
+        Endpoint("ftp://x", "m")

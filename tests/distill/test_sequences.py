@@ -1,0 +1,114 @@
+"""Models that write: sampling, batches of the student's own, policy gradient."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfcompress.distill import Distiller, JensenShannon
+from tfcompress.distill.sequences import OnPolicy, PolicyGradient, sample, teacher_texts
+
+keras = tf.keras
+WORDS, LENGTH = 5, 6
+
+
+def language(seed: int) -> keras.Model:
+    """Says the next token from the one before."""
+    keras.utils.set_random_seed(seed)
+    tokens = keras.Input((None,), dtype="int32")
+    return keras.Model(tokens, keras.layers.Dense(WORDS)(keras.layers.Embedding(WORDS, 8)(tokens)))
+
+
+def chain(model: keras.Model) -> np.ndarray:
+    """[before, next] probabilities of a model that looks one token back."""
+    logits = np.asarray(model(np.arange(WORDS)[None]))[0].astype("float64")
+    chances = np.exp(logits)
+    return chances / chances.sum(-1, keepdims=True)
+
+
+def test_samples_follow_the_models_probabilities():
+    model, other = language(0), language(1)
+    prompts = np.full((4000, 1), 2)
+    for mix in (0.0, 0.25):
+        drawn = sample(model, prompts, 2, other=other, mix=mix, seed=1)[:, 1]
+        expected = (1 - mix) * chain(model)[2] + mix * chain(other)[2]
+        np.testing.assert_allclose(np.bincount(drawn, minlength=WORDS) / 4000, expected, atol=0.03)
+
+
+def test_no_temperature_takes_the_most_likely():
+    model = language(0)
+    best, tokens = chain(model).argmax(-1), [3]
+    for _ in range(LENGTH - 1):
+        tokens.append(int(best[tokens[-1]]))
+    assert sample(model, [[3]], LENGTH, temperature=0).tolist() == [tokens]
+
+
+def test_texts_of_the_teacher_begin_with_their_prompts():
+    prompts = np.array([[1, 2], [3, 4], [0, 1]])
+    written = teacher_texts(language(0), prompts, LENGTH, batch_size=2)
+    assert written.shape == (3, LENGTH)
+    np.testing.assert_array_equal(written[:, :2], prompts)
+
+
+def test_batches_of_the_student_are_its_own():
+    data = np.zeros((10, LENGTH), int)
+    student = language(0)
+    best = chain(student).argmax(-1)
+    batches = OnPolicy(student, data, 1, share=1.0, batch_size=3, temperature=0)
+    x, y = next(iter(batches))
+    np.testing.assert_array_equal(x[:, 1:], y[:, :-1])
+    np.testing.assert_array_equal(y, best[x])
+    x, y = next(iter(OnPolicy(student, data, 1, share=0.0, batch_size=3)))
+    assert not x.any() and not y.any()
+
+
+def test_policy_gradient_is_that_of_the_divergence_of_sequences():
+    """Averaged over all sequences by their probability, gradients are those of KL(q || p) over whole sequences, where
+    rewards are not normalized: with two written tokens they are not."""
+    rng = np.random.default_rng(0)
+    teacher = tf.constant(rng.normal(size=(1, 3, 3)), tf.float32)
+    weights = tf.Variable(rng.normal(size=(3, 3)), dtype=tf.float32)  # [place, words], one history for all
+    log_p = tf.nn.log_softmax(teacher[0, 1:])
+    sequences = list(itertools.product(range(3), repeat=2))
+    with tf.GradientTape() as tape:
+        log_q = tf.nn.log_softmax(weights[1:])
+        terms = []
+        for a, b in sequences:
+            mine, theirs = log_q[0, a] + log_q[1, b], log_p[0, a] + log_p[1, b]
+            terms.append(tf.exp(mine) * (mine - theirs))
+        true = tf.add_n(terms)
+    expected = tape.gradient(true, weights)
+    total = tf.zeros_like(expected)
+    for a, b in sequences:
+        with tf.GradientTape() as tape:
+            labels = tf.constant([[0, a, b]])
+            loss = PolicyGradient(2).loss(teacher, weights[None], labels)[0] * 2  # a mean of two places
+        log_q = tf.nn.log_softmax(weights[1:])
+        total += tf.exp(log_q[0, a] + log_q[1, b]) * tape.gradient(loss, weights)
+    np.testing.assert_allclose(total, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [JensenShannon(0.3), PolicyGradient(1)], ids=["gkd", "minillm"])
+def test_a_student_comes_nearer_to_its_teacher(loss):
+    teacher, student = language(0), language(1)
+    data = teacher_texts(teacher, np.arange(64)[:, None] % WORDS, LENGTH)
+    before = np.abs(chain(student) - chain(teacher)).sum()
+    distiller = Distiller(teacher, student, loss, student_loss_weight=0.0)
+    distiller.compile(keras.optimizers.Adam(0.03), None)
+    batches = iter(OnPolicy(student, data, 1, share=1.0, batch_size=32))
+    distiller.fit(batches, steps_per_epoch=60, epochs=1, verbose=0)
+    assert np.abs(chain(student) - chain(teacher)).sum() < 0.5 * before
+
+
+def test_wrong_arguments_are_named():
+    model = language(0)
+    for call, message in (
+        (lambda: sample(model, [[1]], 1), "`prompts`"),
+        (lambda: sample(model, [[1]], 3, mix=0.5), "`mix`"),
+        (lambda: OnPolicy(model, np.zeros((2, 3), int), 3), "`given`"),
+        (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, share=2), "`share`"),
+        (lambda: PolicyGradient(1).loss(tf.zeros((1, 2, 3)), tf.zeros((1, 2, 3)), None), "as labels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

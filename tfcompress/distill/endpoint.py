@@ -1,0 +1,81 @@
+"""A language model behind an OpenAI-compatible HTTP endpoint, as a function from prompts to texts."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+
+from tfcompress.distill.data_builder import Retry
+
+_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+
+
+class Endpoint:
+    """Asks `POST {url}/chat/completions`, one request a prompt.
+
+    Args:
+        url: up to and with the version, such as "http://127.0.0.1:8000/v1".
+        model: the name that the server knows.
+        key: sent as a bearer token; default: the environment variable OPENAI_API_KEY, none when it is not set.
+        system: a system message in front of each prompt.
+        temperature: of sampling, from 0.
+        max_tokens: of an answer.
+        timeout: seconds of one request.
+        further: further fields of the request, such as {"top_p": 0.9}.
+
+    Raises:
+        ValueError: the URL is none of http or https.
+
+    When called, raises `Retry` for what may pass (a busy server, no connection), and RuntimeError with the server's
+    words for what will not (a wrong key, an unknown model).
+
+    >>> Endpoint("http://127.0.0.1:8000/v1", "teacher").address
+    'http://127.0.0.1:8000/v1/chat/completions'
+    """
+
+    def __init__(
+        self, url: str, model: str, *, key: str | None = None, system: str = "", temperature: float = 0.7,
+        max_tokens: int = 512, timeout: float = 120.0, further: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"`url` must begin with http:// or https://. Received: url={url!r}")
+        self.address = f"{url.rstrip('/')}/chat/completions"
+        self._key = os.environ.get("OPENAI_API_KEY", "") if key is None else key
+        self._system, self._timeout = system, timeout
+        self._fields = {"model": model, "temperature": temperature, "max_tokens": max_tokens, **(further or {})}
+
+    def __call__(self, prompts: Sequence[str]) -> list[str]:
+        """An answer to each prompt."""
+        return [self._answer(prompt) for prompt in prompts]
+
+    def _answer(self, prompt: str) -> str:
+        messages = [{"role": "system", "content": self._system}] if self._system else []
+        body = {**self._fields, "messages": [*messages, {"role": "user", "content": prompt}]}
+        headers = {"Content-Type": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        request = urllib.request.Request(self.address, json.dumps(body).encode(), headers)
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+                answer = json.load(response)
+        except urllib.error.HTTPError as error:
+            words = error.read().decode(errors="replace").strip()[:300]
+            if error.code in _BUSY:
+                raise Retry(f"HTTP {error.code}: {words}", _seconds(error.headers.get("Retry-After"))) from None
+            raise RuntimeError(f"{self.address} refuses: HTTP {error.code}: {words}") from None
+        except (urllib.error.URLError, TimeoutError, ConnectionError, json.JSONDecodeError) as error:
+            raise Retry(f"{self.address} does not answer: {getattr(error, 'reason', error)}") from None
+        try:
+            return str(answer["choices"][0]["message"]["content"] or "")
+        except (KeyError, IndexError, TypeError):
+            words = str(answer)[:300]
+            raise RuntimeError(f"{self.address} answers without choices[0].message.content: {words}") from None
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:  # a date: the usual wait will do
+        return None
