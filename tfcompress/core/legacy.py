@@ -92,7 +92,8 @@ def input_like(tensor: Any, batch: Any = "same", dtype: Any = None, shape: Seque
     """A new symbolic input like an old one; batch "same" keeps the old batch size, shape None what comes behind it."""
     spec = tensor.type_spec
     return keras.Input(
-        shape=tuple(tensor.shape[1:] if shape is None else shape), batch_size=tensor.shape[0] if batch == "same" else batch,
+        shape=tuple(tensor.shape[1:] if shape is None else shape),
+        batch_size=tensor.shape[0] if batch == "same" else batch,
         dtype=dtype or tensor.dtype, name=tensor._keras_history.layer.name,
         sparse=isinstance(spec, tf.SparseTensorSpec), ragged=isinstance(spec, tf.RaggedTensorSpec))  # fmt: skip
 

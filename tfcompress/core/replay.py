@@ -120,8 +120,8 @@ def replay(
         shapes: of the inputs in the order in which Keras flattens them, without batch; None: as they were.
 
     Returns:
-        A model with new inputs (same names, dtypes and structure; same shapes by default) and the same structure of outputs. It shares
-        the layers of the old model, except where `call` uses others.
+        A model with new inputs (same names, dtypes and structure; same shapes by default) and the same structure of
+        outputs. It shares the layers of the old model, except where `call` uses others.
 
     Raises:
         ValueError: the model holds no graph of calls, or `call` returned another number of tensors than the old call.
