@@ -69,10 +69,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
     parser.add_argument("--no-int8", action="store_true")
+    parser.add_argument("--ratio", type=float, action="append", help="of channels; default: 0.3 and 0.5")
     options = parser.parse_args()
     stages: dict[str, Any] = {}
     reason = ""
-    for ratio in RATIOS:
+    for ratio in options.ratio or RATIOS:
         try:
             stages[str(ratio)] = prune(options.name, ratio, not options.no_int8)
             reason = reason or stages[str(ratio)].get("reason", "")

@@ -108,6 +108,14 @@ def test_a_budget_is_held_and_nearly_used(amount, round_to):
     assert after["params"] == small.count_params()
 
 
+def test_multiply_accumulates_of_inputs_of_any_size_are_no_budget():
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, layers.Conv2D(2, 1)(layers.Conv2D(16, 3)(inputs)))
+    with pytest.raises(ValueError, match="macs are not known"):
+        prune_channels(model, {"macs": 0.5})
+    assert prune_channels(model, {"params": 0.6}).count_params() < model.count_params()
+
+
 def test_a_budget_that_cannot_be_held_says_what_is_left():
     with pytest.raises(ValueError, match=r"cannot be held: with the fewest channels the model has \{'params': "):
         prune_channels(wide(), {"params": 50})

@@ -28,12 +28,12 @@ def test_a_label_tied_to_what_has_none_is_fixed_alone():
 
 
 def test_a_reason_survives_a_tie_in_either_order():
-    for order in ((0, 1), (1, 0)):
+    for fixed, other in ((0, 1), (1, 0)):
         labels = Labels()
         pair = [labels.fresh(1), labels.fresh(1)]
-        labels.fix(pair[0], "first")
-        labels.tie(pair[order[0]], pair[order[1]])
-        assert labels.reason(pair[1][0]) == "first"
+        labels.fix(pair[fixed], "first")
+        labels.tie(pair[0], pair[1])
+        assert labels.reason(pair[other][0]) == labels.reason(pair[fixed][0]) == "first"
 
 
 def test_groups_of_a_shuffle_lose_the_same_places():

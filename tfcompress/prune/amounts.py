@@ -107,6 +107,12 @@ def by_budget(
     """
     sizes = [group.size for group in groups]
     whole = costs.of(sizes)
+    unknown = [kind for kind in amount if not whole[kind]]
+    if unknown:
+        raise ValueError(
+            f"`amount` must be of what can be counted; the model's {unknown[0]} are not known, as with inputs of any "
+            f"size. Received: amount={dict(amount)!r}"
+        )
     limits = {kind: value * whole[kind] if value <= 1 else value for kind, value in amount.items()}
 
     def fits(kept: Sequence[int]) -> bool:
