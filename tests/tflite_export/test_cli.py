@@ -227,3 +227,17 @@ def test_third_party_files_are_inspected(shared, capsys):
     for file in sorted((shared / "data" / "tflite").glob("*.tflite")):
         assert cli.main(["inspect", str(file), "--tensors"]) == 0
         assert file.name in capsys.readouterr().out
+
+
+def test_the_page_is_served_until_it_is_interrupted(monkeypatch, capsys):
+    asked = {}
+
+    def demo(modules, *, port, started):
+        asked.update(modules=modules, port=port)
+        started("http://127.0.0.1:8080/")
+
+    monkeypatch.setattr("tflite_export.bench.web.demo", demo)
+    monkeypatch.setattr("webbrowser.open", lambda address: asked.update(opened=address))
+    assert main(["page", "--port", "8080"]) == 0
+    assert asked == {"modules": None, "port": 8080, "opened": "http://127.0.0.1:8080/"}
+    assert capsys.readouterr().out == "http://127.0.0.1:8080/\n"

@@ -11,7 +11,7 @@ from tflite_export.auditing.asked import Answer, Verdict, last_words, run
 from tflite_export.auditing.rules import Rules
 from tflite_export.graph import Model
 
-INSTALL = "pip install ethos-u-vela==5.2.0"
+INSTALL = "pip install 'tfcompress[ethos-u]'"
 _WARNING = re.compile(r"^Warning \(supported operators\) operator: (\S+), ofm: '(.*)'\n((?:(?!Warning).+\n?)*)", re.M)
 _FUSED = ("RELU", "RELU6", "RELU_N1_TO_1", "TANH")
 

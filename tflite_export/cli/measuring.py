@@ -158,8 +158,28 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _configure_page(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    parser.add_argument("--port", type=int, default=0, help="to listen on; default: any free one")
+    parser.add_argument("--modules", metavar="DIR", help="folder with node_modules; default: in the user's cache")
+
+
+def _page(arguments: argparse.Namespace) -> int:
+    import webbrowser
+
+    from tflite_export.bench.web import demo
+
+    def started(address: str) -> None:
+        sys.stdout.write(f"{address}\n")
+        sys.stdout.flush()
+        webbrowser.open(address)
+
+    demo(arguments.modules, port=arguments.port, started=started)
+    return 0
+
+
 COMMANDS: tuple[Command, ...] = (
     Command("benchmark", "time, memory and right outputs on a real runtime", _configure_benchmark, _benchmark),
     Command("report", "one page of results", _configure_report, _report),
+    Command("page", "a page in the browser that runs files dropped on it", _configure_page, _page),
     Command("doctor", "which targets work on this machine, and what the others need", _configure_doctor, _doctor),
 )
