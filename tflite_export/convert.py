@@ -39,7 +39,7 @@ def frozen(call: Callable[..., Any], specs: Sequence[tf.TensorSpec]) -> Any:
     return convert_variables_to_constants_v2(function, lower_control_flow=False)
 
 
-def float_file(function: Any, precision: str = "float32") -> bytes:
+def float_file(function: Any, precision: str = "float32", *, sparse: bool = False) -> bytes:
     """A frozen function as a file that computes in float.
 
     Fake-quantization operations become pairs of QUANTIZE and DEQUANTIZE; operations that have no counterpart stay as
@@ -48,6 +48,7 @@ def float_file(function: Any, precision: str = "float32") -> bytes:
     Args:
         function: of `frozen`.
         precision: "float32"; "float16" (constants stored in half precision) or "dynamic" (kernels as 8-bit integers).
+        sparse: whether kernels with many zeros are stored without them, behind a DENSIFY.
 
     Raises:
         ExportError: the converter refuses; the message holds its reason.
@@ -58,6 +59,8 @@ def float_file(function: Any, precision: str = "float32") -> bytes:
             converter.allow_custom_ops = True
             if precision != "float32":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if sparse:
+                converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
             if precision == "float16":
                 converter.target_spec.supported_types = [tf.float16]
             return bytes(converter.convert())

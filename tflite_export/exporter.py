@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from tflite_export.original import floating
 from tflite_export.pairs import reference
 from tflite_export.signatures import Shapes, by_signature, merged, planned
 from tflite_export.source import Source, source_of
+from tflite_export.sparse_file import sparse_notes, sparse_rows
 from tflite_export.spec import ExportSpec
 
 
@@ -34,6 +35,7 @@ def export(
     allow_collapse: bool = False,
     range_method: str = "minmax",
     int4: str = "packed",
+    sparse: bool = False,
     signature: str = "serving_default",
     shapes: Mapping[str, Sequence[int]] | None = None,
     signatures: Mapping[str, Shapes] | None = None,
@@ -61,6 +63,9 @@ def export(
         range_method: how a measured range is chosen: "minmax", "percentile", "mse" or "entropy".
         int4: "packed" stores kernels of at most 4 bits two to a byte where the operation runs that, "unpacked" one to
             a byte, the same integers.
+        sparse: store kernels of a float32 file without their zeros, where there are many. ARM and WebAssembly run 1x1
+            convolutions of some networks so, and faster; the report says for each whether they do and why not. The
+            outputs are compared on the WebAssembly runtime where that is installed (`tflite-export doctor`).
         signature: key of the file's signature; its names are those of the Keras inputs and outputs.
         shapes: shape without batch of inputs that the model leaves open, by name, such as {"tokens": (64,)}.
         signatures: several signatures of the model in one file, each with shapes of its own beside those of `shapes`:
@@ -75,7 +80,7 @@ def export(
         ValueError: a wrong argument; ranges to measure and no `calibration`; weights that are not finite.
         TypeError: no Keras model, or one of the other flavor.
         ExportError: the converter refuses, or a float operation would be left, or tensors collapse; the message names
-            them and their layers.
+            them and their layers. Or a runtime that runs the sparse kernels computes something else than the file says.
 
     >>> from tfcompress.core.flavor import keras
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
@@ -84,7 +89,7 @@ def export(
     """
     begin = time.perf_counter()
     spec = ExportSpec(
-        precision, inputs, outputs, batch_size, allow_float, allow_collapse, range_method, int4, signature
+        precision, inputs, outputs, batch_size, allow_float, allow_collapse, range_method, int4, signature, sparse
     )
     plan = planned(signature, signatures, shapes)
     data = [calibration] if signatures is None else by_signature(calibration, list(plan))
@@ -101,6 +106,9 @@ def export(
         if any(part.refused for part in parts):
             raise ExportError(f"{shown(precision, lost)}. Pass allow_collapse=True to accept it")
         warnings.warn(shown(precision, lost), stacklevel=2)
+    if spec.sparse:
+        for part in parts:
+            part.rows += sparse_rows(part.draft)
     for part in parts:
         part.finish(spec)
     many = len(parts) > 1
@@ -114,7 +122,10 @@ def export(
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         seconds=time.perf_counter() - begin,
     )
-    return Exported(merged([part.draft for part in parts]), report)
+    content = merged([part.draft for part in parts])
+    if spec.sparse:
+        report = replace(report, notes=(*report.notes, *sparse_notes(content)), seconds=time.perf_counter() - begin)
+    return Exported(content, report)
 
 
 @dataclass

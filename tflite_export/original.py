@@ -27,7 +27,8 @@ def floating(source: Source, spec: ExportSpec, key: str) -> Draft:
     Raises:
         ExportError: the converter refuses it, or the runtime lacks an operation; the message names it.
     """
-    draft = Draft(convert.float_file(source.function, "float32" if spec.is_integer else spec.precision))
+    precision = "float32" if spec.is_integer else spec.precision
+    draft = Draft(convert.float_file(source.function, precision, sparse=spec.sparse))
     boundary.order_inputs(draft, len(source.inputs))
     boundary.name_ends(draft, [one.name for one in source.inputs], source.outputs, key)
     fuse(draft)

@@ -25,6 +25,7 @@ class ExportSpec:
         int4: how kernels of 4 and less bits are stored: "packed" (two in a byte, where the operation runs that) or
             "unpacked" (one in a byte, the same integers).
         signature: key of the file's signature.
+        sparse: whether kernels with many zeros are stored without them (float32).
 
     Raises:
         ValueError: an attribute is none of the allowed values, or two do not go together.
@@ -39,6 +40,7 @@ class ExportSpec:
     range_method: str = "minmax"
     int4: str = "packed"
     signature: str = "serving_default"
+    sparse: bool = False
 
     def __post_init__(self) -> None:
         _one_of("precision", self.precision, PRECISIONS)
@@ -53,6 +55,11 @@ class ExportSpec:
             raise ValueError(f"`batch_size` must be a whole number >= 1. Received: batch_size={self.batch_size!r}")
         _one_of("range_method", self.range_method, METHODS)
         _one_of("int4", self.int4, ("packed", "unpacked"))
+        if self.sparse and self.precision != "float32":
+            raise ValueError(
+                f"`sparse` needs precision 'float32': the kernels that leave zeros out compute in it. "
+                f"Received: precision={self.precision!r}"
+            )
         if not isinstance(self.signature, str) or not self.signature:
             raise ValueError(f"`signature` must be a name. Received: signature={self.signature!r}")
 

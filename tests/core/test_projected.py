@@ -160,7 +160,7 @@ def test_zeros_are_held_while_a_quantized_model_trains():
 
 
 def test_a_file_knows_nothing_of_projections(tmp_path):
-    model, x, _ = sparse("residual")
+    model, _, _ = sparse("residual")
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert not held(loaded)

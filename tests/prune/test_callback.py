@@ -1,5 +1,6 @@
 """Pruning in `fit`, in loops, with models of every kind; what it decides, holds, and says."""
 
+import itertools
 import subprocess
 import sys
 
@@ -79,7 +80,7 @@ def test_what_is_zero_stays_zero_while_the_share_rises():
         places.append(kernels(model)[1] == 0)
         model.train_on_batch(X[:4], Y[:4])
     assert [np.mean(p) for p in places] == pytest.approx([0.5, 0.5, 0.75, 0.75, 0.875, 0.875])
-    assert all(np.all(later[earlier]) for earlier, later in zip(places, places[1:], strict=False))
+    assert all(np.all(later[earlier]) for earlier, later in itertools.pairwise(places))
 
 
 def test_weights_come_back_when_the_share_falls():
@@ -95,9 +96,10 @@ def test_a_loop_of_ones_own_needs_one_call():
 
     @tf.function
     def train_step(x, y):
+        variables = model.trainable_variables
         with tf.GradientTape() as tape:
             loss = LOSS(y, model(x, training=True))
-        optimizer.apply_gradients(zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables))
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
     before = kernels(model)[0]
     for _ in range(8):

@@ -65,7 +65,7 @@ def test_arguments_outside_their_range_are_refused(make, words):
 
 
 def test_what_is_no_schedule_is_refused():
-    with pytest.raises(TypeError, match="`schedule` must be a schedule of `tfcompress.prune`"):
+    with pytest.raises(TypeError, match=r"`schedule` must be a schedule of `tfcompress\.prune`"):
         resolve(0.5)
 
 

@@ -81,7 +81,7 @@ class GradientSums:
             raise ValueError(f"A score by gradients needs a loss: compile {model.name!r}, or give the score `loss=`")
 
         if self._step is None:
-            self._step = tf.function(functools.partial(self._gradients, loss), reduce_retracing=True)
+            self._step = tf.function(functools.partial(self._gradients, loss), reduce_retracing=True, autograph=False)
         with metrics_kept(model):
             for batch in labelled(data, batch_size, limit):
                 self._step(*flavor.map_structure(lambda v: None if v is None else tf.convert_to_tensor(v), batch))
@@ -89,7 +89,7 @@ class GradientSums:
     def _gradients(self, loss: Any, x: Any, y: Any, weight: Any) -> None:
         """Add what one batch gives."""
         variables = [target.variable for target in self._targets]
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, flavor.branches_recorded():
             predictions = self._model(x, training=False)
             if loss is None:
                 value = self._model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=weight)

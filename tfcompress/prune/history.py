@@ -77,4 +77,11 @@ class PruningSummaries(keras.callbacks.Callback):
         self.rows.append((step, name, share))
         if self._writer is not None:
             with self._writer.as_default():
-                tf.summary.scalar(f"sparsity/{name}" if name else "sparsity", share, step=step)
+                tf.summary.write(f"sparsity/{name}" if name else "sparsity", np.float32(share), step, _scalar())
+
+
+def _scalar() -> Any:
+    """What tells TensorBoard that a tensor is a scalar over steps; `tf.summary.scalar` needs TensorBoard installed."""
+    metadata = tf.compat.v1.SummaryMetadata(data_class="DATA_CLASS_SCALAR")
+    metadata.plugin_data.plugin_name = "scalars"
+    return metadata
