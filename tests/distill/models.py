@@ -29,6 +29,9 @@ def conv(width=4, strides=1, activation=None):
 
 
 def compiled(model, logits=True, rate=0.05, optimizer=None, **options):
+    """Eager unless asked otherwise: a few steps take less time than their graph."""
+    graph = {"jit_compile", "steps_per_execution", "run_eagerly"} & set(options)
+    options = options if graph else {**options, "run_eagerly": True}
     model.compile(optimizer or keras.optimizers.SGD(rate), CROSSENTROPY(from_logits=logits), **options)
     return model
 

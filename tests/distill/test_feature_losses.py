@@ -43,12 +43,17 @@ def test_attention_transfer_of_any_width():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_maps_of_another_size_are_resized_to_the_students():
-    # A halved map of 4 x 4, of which every quarter is constant.
-    quarters = np.kron(np.array([[1.0, 2.0], [3.0, 4.0]]), np.ones((4, 4)))[None, ..., None].astype("float32")
-    found = feature_losses.on_grid(tf.constant(quarters), tf.zeros([1, 4, 4, 3]))
-    assert found.shape == (1, 4, 4, 1)
-    np.testing.assert_allclose(found.numpy()[0, [0, 0, 3, 3], [0, 3, 0, 3], 0], [1, 2, 3, 4], atol=1e-5)
+def test_maps_of_another_size_are_averaged_by_area_at_the_students():
+    maps = RNG.normal(size=(2, 6, 4, 3)).astype("float32")
+    found = feature_losses.on_grid(tf.constant(maps), tf.zeros([2, 3, 2, 5]))
+    np.testing.assert_allclose(found, maps.reshape(2, 3, 2, 2, 2, 3).mean((2, 4)), rtol=1e-5, atol=1e-6)
+    # 3 cells on 2: each new one covers one and a half. (1 + 2/2) / 1.5 and (2/2 + 3) / 1.5
+    row = tf.reshape(tf.constant([1.0, 2.0, 3.0]), [1, 3, 1, 1])
+    found = feature_losses.on_grid(row, tf.zeros([1, 2, 1, 1]))
+    np.testing.assert_allclose(found[0, :, 0, 0], [4 / 3, 8 / 3], rtol=1e-6)
+    # 2 cells on 4: each twice.
+    found = feature_losses.on_grid(row[:, :2], tf.zeros([1, 4, 1, 1]))
+    np.testing.assert_allclose(found[0, :, 0, 0], [1, 1, 2, 2], rtol=1e-6)
 
 
 def test_attention_matrices_are_averaged_over_heads_where_these_differ():

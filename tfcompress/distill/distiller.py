@@ -220,14 +220,15 @@ def _weights(given: Sequence[float] | None, count: int) -> list[float]:
 def _place(outputs: Any, wanted: Any, student: Any) -> int:
     """Which of the outputs, in the order in which they are flattened, is meant by a name or an index."""
     flat = flavor.flatten(outputs)
-    if len(flat) == 1 and wanted in (None, 0, *getattr(student, "output_names", ())):
+    known = list(getattr(student, "output_names", None) or range(len(flat)))
+    if len(flat) == 1 and wanted in (None, 0, *known):
         return 0
     if wanted is None:
         raise ValueError(
             f"`output` must say which of the {len(flat)} outputs of {student.name!r} a loss is about, by name or "
             "index. Received: None"
         )
-    names = list(outputs) if isinstance(outputs, dict) else list(getattr(student, "output_names", range(len(flat))))
+    names = list(outputs) if isinstance(outputs, dict) else known
     if isinstance(outputs, dict):
         order = {name: place for place, name in enumerate(sorted(outputs))}
         if wanted in order:

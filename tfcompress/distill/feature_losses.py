@@ -12,11 +12,25 @@ def _rows(features: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.cast(features, tf.float32), [tf.shape(features)[0], -1])
 
 
+def _areas(given: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    """[wanted, given]: how much of each new cell is covered by each old one; every row sums to one."""
+    ratio = tf.cast(given, tf.float32) / tf.cast(wanted, tf.float32)
+    begin = tf.range(wanted, dtype=tf.float32)[:, None] * ratio
+    old = tf.range(given, dtype=tf.float32)[None]
+    covered = tf.minimum(begin + ratio, old + 1) - tf.maximum(begin, old)
+    return tf.maximum(covered, 0.0) / ratio
+
+
 def on_grid(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
-    """The teacher's maps [batch, height, width, channels] at the student's height and width."""
+    """The teacher's maps [batch, height, width, channels] at the student's height and width, averaged by area.
+
+    Two products with matrices: XLA has no kernel for TensorFlow's resize with antialiasing.
+    """
     if teacher.shape.rank != 4 or teacher.shape[1:3] == student.shape[1:3]:
         return teacher
-    return tf.image.resize(tf.cast(teacher, tf.float32), tf.shape(student)[1:3], antialias=True)
+    given, wanted = ([x.shape[i] or tf.shape(x)[i] for i in (1, 2)] for x in (teacher, student))
+    rows, columns = (_areas(*pair) for pair in zip(given, wanted, strict=True))
+    return tf.einsum("bhwc,yh,xw->byxc", tf.cast(teacher, tf.float32), rows, columns)
 
 
 def features(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:

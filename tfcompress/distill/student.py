@@ -140,42 +140,49 @@ def _is_float(tensor: Any) -> bool:
     return "float" in str(getattr(tensor.dtype, "name", tensor.dtype))
 
 
-def _cuts(steps: list[Call], graph: Any) -> list[tuple[int, Any]]:
-    """(number of calls before, tensor) wherever one tensor is all that features flow through.
+def _cuts(steps: list[Call], graph: Any) -> tuple[list[tuple[int, Any]], list[bool]]:
+    """(calls before, tensor) wherever one tensor is all that features flow through; and which calls make features.
 
-    Masks, tokens and inputs of the model may be used on both sides: only what is made of features is looked at.
+    Features are float tensors that weights made, or a model's only input. Masks and what else is made of tokens alone
+    may be used on both sides.
     """
     last = {id(tensor): place for place, step in enumerate(steps) for tensor in step.inputs}
     last |= {id(tensor): len(steps) for tensor in flavor.flatten(flavor.graph_outputs(graph))}
     inputs = flavor.flatten(flavor.graph_inputs(graph))
     cuts = [(0, inputs[0])] if len(inputs) == 1 and _is_float(inputs[0]) else []
-    alive: dict[int, Any] = {}
+    alive = {id(tensor): tensor for _, tensor in cuts}
+    features, making = set(alive), []
     for place, step in enumerate(steps):
-        alive |= {id(tensor): tensor for tensor in step.outputs if _is_float(tensor)}
+        making.append(bool(getattr(step.operation, "weights", ())) or any(id(t) in features for t in step.inputs))
+        if making[-1]:
+            made = {id(tensor): tensor for tensor in step.outputs if _is_float(tensor)}
+            features |= set(made)
+            alive |= made
         alive = {key: tensor for key, tensor in alive.items() if last.get(key, -1) > place}
         if len(alive) == 1 and len(step.outputs) == 1 and id(step.outputs[0]) in alive:
             cuts.append((place + 1, step.outputs[0]))
-    return cuts
+    return cuts, making
 
 
 def _blocks(graph: Any) -> list[Block]:
     """What repeats between the cuts of a graph: runs of equal segments, those with most weights first."""
     steps = calls(graph)
-    cuts = _cuts(steps, graph)
+    cuts, making = _cuts(steps, graph)
+    segments = [[place for place in range(a, b) if making[place]] for (a, _), (b, _) in itertools.pairwise(cuts)]
     signs = [
-        (tuple(_sign(step) for step in steps[a:b]), tuple(given.shape), tuple(made.shape))
-        for (a, given), (b, made) in itertools.pairwise(cuts)
+        (tuple(_sign(steps[place]) for place in places), tuple(given.shape), tuple(made.shape))
+        for places, ((_, given), (_, made)) in zip(segments, itertools.pairwise(cuts), strict=True)
     ]
-    sizes = [sum(_size(step) for step in steps[a:b]) for (a, _), (b, _) in itertools.pairwise(cuts)]
+    sizes = [sum(_size(steps[place]) for place in places) for places in segments]
     taken = [False] * len(signs)
     found: list[Block] = []
     while (best := _longest(signs, sizes, taken)) is not None:
         start, period, count = best
         for place in range(start, start + period * count, period):
             taken[place : place + period] = [True] * period
-            (begin, given), (end, made) = cuts[place], cuts[place + period]
-            names = tuple(dict.fromkeys(step.name for step in steps[begin:end]))
-            found.append(Block(tuple(range(begin, end)), given, made, names, start))
+            mine = [step for segment in segments[place : place + period] for step in segment]
+            names = tuple(dict.fromkeys(steps[step].name for step in mine))
+            found.append(Block(tuple(mine), cuts[place][1], cuts[place + period][1], names, start))
     return sorted(found, key=lambda block: block.steps[0])
 
 

@@ -84,6 +84,9 @@ def _layer(model: Any, wanted: Any, argument: str) -> Any:
         within = [p for w in within for p in flavor.sublayers(w, recursive=True) if p.name == step]
     found = [part for w in within for part in flavor.sublayers(w, recursive=True) if part.name == name]
     found = list({id(part): part for part in found}.values())
+    # A layer that computes with transformed weights has the name of the one inside it, and stands for it.
+    inside = {id(part) for outer in found for part in flavor.sublayers(outer, recursive=True) if part is not outer}
+    found = [part for part in found if id(part) not in inside]
     if len(found) != 1:
         names = ", ".join(dict.fromkeys(part.name for part in parts))
         which = "several; name it with its path (outer/inner)" if found else f"none of: {names}"

@@ -1,0 +1,44 @@
+"""Distillation on two devices is distillation on one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    program = ROOT / "tests" / "distill" / "replicas.py"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, str(program), str(tmp_path_factory.mktemp("replicas"))],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize("run", ["one", "two"])
+def test_it_learns_and_leaves_the_teacher_alone(found, run):
+    losses = found[run]["history"]["loss"]
+    assert losses[1] < losses[0]
+    assert found[run]["teacher"] and not found[run]["patched"]
+
+
+def test_both_parts_of_the_loss_are_the_same_on_two_devices(found):
+    # Each device normalizes its half of the batch, so the parts are close, and equal in size, but not the same numbers.
+    for kind in ("history", "stored"):
+        for name in ("student_loss", "distillation_loss"):
+            one, two = (found[run][kind][name][0] for run in ("one", "two"))
+            np.testing.assert_allclose(one, two, rtol=0.15, err_msg=f"{kind} {name}")
+
+
+def test_the_students_weights_are_close(found):
+    one, two = (np.array(found[run]["kernel"]) for run in ("one", "two"))
+    assert np.abs(one - two).max() < 0.02
