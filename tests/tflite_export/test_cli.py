@@ -238,6 +238,6 @@ def test_the_page_is_served_until_it_is_interrupted(monkeypatch, capsys):
 
     monkeypatch.setattr("tflite_export.bench.web.demo", demo)
     monkeypatch.setattr("webbrowser.open", lambda address: asked.update(opened=address))
-    assert main(["page", "--port", "8080"]) == 0
+    assert cli.main(["page", "--port", "8080"]) == 0
     assert asked == {"modules": None, "port": 8080, "opened": "http://127.0.0.1:8080/"}
     assert capsys.readouterr().out == "http://127.0.0.1:8080/\n"
