@@ -30,6 +30,20 @@ def test_a_ratio_goes_from_every_group_in_multiples():
     assert filters(prune_channels(network(), 0.9)) == {"stem": 8, "inner": 8, "outer": 8, "last": 8}
 
 
+def test_counts_are_multiples_in_every_kernel():
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Conv2D(24, 1, name="body")(inputs)
+    model = keras.Model(inputs, layers.Dense(5)(layers.Flatten()(x)))  # which reads 16 positions of each channel
+    assert filters(prune_channels(model, 0.4)) == {"body": 16}
+
+
+def test_heads_of_attention_go_one_by_one():
+    inputs = keras.Input((5, 16))
+    x = layers.MultiHeadAttention(6, 8, name="attention")(inputs, inputs)
+    small = prune_channels(keras.Model(inputs, layers.Dense(2)(x)), 0.5)
+    assert sorted({tuple(w.shape) for w in small.weights if len(w.shape) == 3}) == [(3, 8, 8), (16, 3, 8)]
+
+
 def test_ratios_by_layers_and_a_selection():
     small = prune_channels(network(), {"inner": 0.75, "last": 0.25}, round_to=2)
     assert filters(small) == {"stem": 16, "inner": 8, "outer": 16, "last": 18}

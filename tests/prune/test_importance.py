@@ -87,10 +87,10 @@ def test_what_is_unknown_or_missing_is_named(name, message):
         prune_channels(two_layers(), 0.5, importance=name, round_to=1)
 
 
-def wide():
+def wide(first=32, second=48):
     inputs = keras.Input((12, 12, 3))
-    x = layers.Conv2D(32, 3, activation="relu", name="first")(inputs)
-    x = layers.Conv2D(48, 3, activation="relu", name="second")(x)
+    x = layers.Conv2D(first, 3, activation="relu", name="first")(inputs)
+    x = layers.Conv2D(second, 3, activation="relu", name="second")(x)
     return keras.Model(inputs, layers.Dense(10, name="head")(layers.GlobalAveragePooling2D()(x)))
 
 
@@ -104,7 +104,11 @@ def test_a_budget_is_held_and_nearly_used(amount, round_to):
     assert all(after[kind] <= limit for kind, limit in limits.items())
     if round_to == 1:
         assert max(after[kind] / limit for kind, limit in limits.items()) > 0.95
-    assert all(small.get_layer(name).filters % round_to == 0 for name in ("first", "second"))
+    counts = [small.get_layer(name).filters for name in ("first", "second")]
+    assert all(count % round_to == 0 for count in counts)
+    for more in ((round_to, 0), (0, round_to)):  # nothing could be given back
+        larger = cost_of(wide(*np.add(counts, more)))
+        assert any(larger[kind] > limit for kind, limit in limits.items())
     assert after["params"] == small.count_params()
 
 

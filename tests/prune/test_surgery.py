@@ -97,6 +97,13 @@ def test_channels_first_axes_and_squeeze_and_excitation():
     check(model, batch(6, 6, 3))
 
 
+def test_a_constant_of_channels_is_sliced_with_them():
+    inputs = keras.Input((6, 6, 3))
+    x = layers.ReLU()(layers.Conv2D(8, 3)(inputs)) * np.linspace(1, 2, 8, dtype="float32")
+    model = ready(inputs, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    check(model, batch(6, 6, 3))
+
+
 def test_states_of_recurrent_layers_go_together():
     inputs = keras.Input((5, 4))
     y, h, c = layers.LSTM(8, return_sequences=True, return_state=True)(inputs)
