@@ -61,6 +61,7 @@ def _configure_audit(parser: argparse.ArgumentParser, argv: Sequence[str]) -> No
     parser.add_argument("file", metavar="FILE", help="a .tflite file")
     parser.add_argument("--target", required=True, choices=tuple(TARGETS), help="where it is to run")
     parser.add_argument("--accelerator", metavar="NAME", help="kind of the target's accelerator, such as ethos-u65-256")
+    parser.add_argument("--strict", action="store_true", help="exit status 1 also when an operation falls back")
     parser.add_argument("--no-tools", action="store_true", help="ask the rules alone, not the runtime's own tools")
     parser.add_argument("--json", action="store_true", help="JSON instead of tables")
 
@@ -70,7 +71,7 @@ def _audit(arguments: argparse.Namespace) -> int:
 
     found = audit(arguments.file, arguments.target, accelerator=arguments.accelerator, tools=not arguments.no_tools)
     sys.stdout.write((found.to_json() if arguments.json else str(found)) + "\n")
-    return found.exit_status
+    return found.exit_status or int(arguments.strict and not found.fully_accelerated)
 
 
 def _configure_firmware(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
