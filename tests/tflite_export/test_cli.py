@@ -92,11 +92,11 @@ def test_a_command_says_what_it_takes(capsys):
 
 def test_audit_answers_with_its_exit_status(small, tmp_path, capsys):
     assert cli.main(["audit", str(small), "--target", "xnnpack", "--no-tools", "--strict"]) == 0
+    assert "FULLY_CONNECTED" in capsys.readouterr().out
     (tmp_path / "integer.tflite").write_bytes(integer_dense())
     falls_back = ["audit", str(tmp_path / "integer.tflite"), "--target", "coreml"]
     assert (cli.main(falls_back), cli.main([*falls_back, "--strict"])) == (0, 1)
     capsys.readouterr()
-    assert "FULLY_CONNECTED" in capsys.readouterr().out
     foreign = tmp_path / "foreign.tflite"
     foreign.write_bytes(file_of([tensor((1, 2)), tensor((1, 2))], [op("mine", (0,), (1,))], (0,), (1,)))
     assert cli.main(["audit", str(foreign), "--target", "xnnpack", "--no-tools", "--json"]) == 1
