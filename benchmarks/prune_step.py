@@ -94,8 +94,8 @@ def main() -> None:
     Console(width=120).print(table)
     others = "".join(f", {n} {ratios[n][0]:.3f}" for n in ("dense again", "tfmot") if n in ratios)
     clock, cores = ratios["tfcompress"]
-    print(f"bar 5, {current()}: a step takes {clock:.3f} of a dense one by the clock, {cores:.3f} by the cores (allowed "
-          f"1.030){others}")  # fmt: skip
+    print(f"bar 5, {current()}: a step takes {clock:.3f} of a dense one by the clock, {cores:.3f} by the cores "
+          f"(allowed 1.030){others}")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -170,7 +170,19 @@ def result(**fields):
 def test_a_runtime_that_disagrees_is_an_error(answer, words, monkeypatch):
     monkeypatch.setattr(web, "missing", lambda options: [])
     monkeypatch.setattr(web, "run", lambda job: [answer])
+    monkeypatch.setattr(sparse_file, "_size", lambda content: 10.0)  # of the largest output
     with pytest.raises(ExportError, match=words):
+        verified(b"")
+
+
+def test_differences_are_judged_by_the_size_of_outputs(monkeypatch):
+    answer = result(agreement=Agreement("reference", 9, 0.0, 5e-4, "real"))
+    monkeypatch.setattr(web, "missing", lambda options: [])
+    monkeypatch.setattr(web, "run", lambda job: [answer])
+    monkeypatch.setattr(sparse_file, "_size", lambda content: 10.0)
+    assert verified(b"").endswith("are those of the reference kernels within 0.0005")
+    monkeypatch.setattr(sparse_file, "_size", lambda content: 1.0)
+    with pytest.raises(ExportError, match="something else"):
         verified(b"")
 
 
