@@ -21,13 +21,18 @@ from tfcompress.prune.importance import importance
 RATIOS = (0.3, 0.5)
 
 
-def predicted(model: Any, ratio: float, round_to: int) -> dict[str, int]:
-    """What the smaller model should cost, by the counts of the groups alone."""
-    flow = Flow(trace(model))
-    groups, _ = candidates(flow, None)
-    scores = importance(flow, groups, "l1", None, model)
-    kept = kept_of(flow, list(zip(groups, scores, strict=True)), ratio, round_to)
-    return Costs(flow, groups).of(kept)
+class Prediction:
+    """What smaller models should cost, by the counts of the groups alone."""
+
+    def __init__(self, model: Any) -> None:
+        self.flow = Flow(trace(model))
+        self.before = cost_of(self.flow.model)
+        self.groups, _ = candidates(self.flow, None)
+        self.scores = importance(self.flow, self.groups, "l1", None, model)
+
+    def cost(self, ratio: float, round_to: int) -> dict[str, int]:
+        kept = kept_of(self.flow, list(zip(self.groups, self.scores, strict=True)), ratio, round_to)
+        return Costs(self.flow, self.groups).of(kept)
 
 
 def exported(small: Any, x: Any) -> None:
@@ -39,16 +44,13 @@ def exported(small: Any, x: Any) -> None:
         raise ValueError("the file gives numbers that are not finite")
 
 
-def prune(name: str, ratio: float, int8: bool) -> dict[str, Any]:
-    model, x = build(name)
-    if model is None:
-        return {"reason": "not in this flavor"}
+def prune(name: str, model: Any, x: Any, prediction: Prediction, ratio: float, int8: bool) -> dict[str, Any]:
     round_to = 8 if name in FAMILIES else 1
     start = time.perf_counter()
     small = tfc.prune_channels(model, ratio, round_to=round_to)
     seconds = round(time.perf_counter() - start, 1)
-    before, after = cost_of(trace(model)), cost_of(small)
-    foreseen = predicted(model, ratio, round_to)
+    before, after = prediction.before, cost_of(small)
+    foreseen = prediction.cost(ratio, round_to)
     result = {
         "error": error(model, small, x), "seconds": seconds,
         "params": after["params"] / before["params"], "macs": after["macs"] / max(before["macs"], 1),
@@ -73,9 +75,14 @@ def main() -> None:
     options = parser.parse_args()
     stages: dict[str, Any] = {}
     reason = ""
+    model, x = build(options.name)
+    prediction = None if model is None else Prediction(model)
     for ratio in options.ratio or RATIOS:
+        if prediction is None:
+            reason = "not in this flavor"
+            break
         try:
-            stages[str(ratio)] = prune(options.name, ratio, not options.no_int8)
+            stages[str(ratio)] = prune(options.name, model, x, prediction, ratio, not options.no_int8)
             reason = reason or stages[str(ratio)].get("reason", "")
         except Exception as problem:
             stages[str(ratio)] = {}

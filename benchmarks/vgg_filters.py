@@ -1,7 +1,7 @@
 """A VGG16-like network on Fashion-MNIST without most of its filters: accuracy, file, multiply-accumulates, latency.
 
 Thirteen convolutions with batch normalization and a dense layer are trained, lose filters in rounds with training in
-between, of which the original is the teacher, and are quantized: `python benchmarks/vgg_filters.py [--train N] [--epochs N]`.
+between, of which the original is the teacher, and are quantized: `python benchmarks/vgg_filters.py [--epochs N]`.
 """
 
 import argparse

@@ -66,6 +66,13 @@ def test_attention_and_feed_forward_are_branches_and_a_projected_shortcut_is_non
     assert prune_layers(model, 1)(x).shape == model(x).shape
 
 
+def test_a_multiplication_is_no_branch():
+    inputs = keras.Input((6,))
+    x = layers.Dense(8)(inputs)
+    x = layers.Multiply()([x, layers.Dense(8, activation="sigmoid")(x)])
+    assert blocks(trace(keras.Model(inputs, layers.Dense(2)(x)))) == []
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="must have residual branches"):
         prune_layers(ZOO["lstm"]()[0], 1)

@@ -38,6 +38,15 @@ def test_a_concatenation_keeps_groups_apart_and_flatten_multiplies_positions():
     assert read.positions[0].tolist() == [5 * i + 2 for i in range(16)]  # 5 channels a pixel, the first of three is 2
 
 
+def test_channels_that_are_read_more_often_are_a_group_of_their_own():
+    inputs = keras.Input((3,))
+    x = layers.Dense(6, name="body")(inputs)
+    model = keras.Model(inputs, layers.Dense(2, name="head")(layers.Concatenate()([x, x[:, :2]])))
+    sizes = {group.size: [m.positions.shape for m in group.members if m.role == "reads"]
+             for group in dependencies(model) if group.fixed is None}  # fmt: skip
+    assert sizes == {2: [(2, 2)], 4: [(4, 1)]}
+
+
 def test_depthwise_and_normalization_follow():
     groups = made(ZOO["depthwise"]()[0])
     group = groups[("conv2d",)] if ("conv2d",) in groups else next(iter(groups.values()))

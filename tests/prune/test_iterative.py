@@ -26,7 +26,8 @@ def widths(model):
 
 def fit(model):
     model.compile(keras.optimizers.Adam(0.01), "mse")
-    model.fit(X, Y, batch_size=16, epochs=2, verbose=0)
+    noisy = X + np.random.normal(0, 0.1, X.shape).astype("float32")  # follows the seed
+    model.fit(noisy, Y, batch_size=16, epochs=2, verbose=0)
 
 
 def test_the_same_share_goes_in_each_round():
