@@ -30,7 +30,7 @@ def needs_forms(model: Any, inner: bool = False) -> bool:
 
 
 def runtime_forms(
-    model: Any, fused: bool = True, shapes: Sequence[Sequence[int]] | None = None
+    model: Any, fused: bool = True, shapes: Sequence[Sequence[int | None]] | None = None
 ) -> tuple[Any, list[tuple[str, str]]]:
     """A Functional model whose layers have the runtime's forms.
 

@@ -136,7 +136,8 @@ def replay(
     steps = calls(model)
     structure = flavor.graph_inputs(model)
     symbols = flavor.flatten(structure)
-    sizes = {id(old): shape for old, shape in zip(symbols, shapes or [None] * len(symbols), strict=True)}
+    given: Sequence[Any] = shapes or [None] * len(symbols)
+    sizes = {id(old): shape for old, shape in zip(symbols, given, strict=True)}
     values: dict[int, Any] = {}
 
     def like(old: Any) -> Any:

@@ -74,7 +74,7 @@ def hinton(
     >>> float(hinton(tf.constant([[2.0, 0.0]]), tf.constant([[2.0, 0.0]]), 4.0)[0])
     0.0
     """
-    pair = zip((teacher, student), from_logits, strict=True)
+    pair = list(zip((teacher, student), from_logits, strict=True))
     if binary:
         pair = [(_two_sided(outputs, logits), True) for outputs, logits in pair]
     apart = divergence(*(log_probabilities(outputs, temperature, logits) for outputs, logits in pair))

@@ -51,11 +51,9 @@ def sample(
     tokens = np.zeros((len(prompts), length), np.int32)
     tokens[:, : prompts.shape[1]] = prompts
     random = np.random.default_rng(seed)
-    ask = [_asked(model), None if not mix else _asked(other)]
+    ask = [(1 - mix, _asked(model)), *([(mix, _asked(other))] if mix else [])]
     for place in range(prompts.shape[1], length):
-        chances = _chances(ask[0](tokens), place - 1, temperature)
-        if ask[1] is not None:
-            chances = (1 - mix) * chances + mix * _chances(ask[1](tokens), place - 1, temperature)
+        chances = np.sum([share * _chances(say(tokens), place - 1, temperature) for share, say in ask], axis=0)
         ends = np.cumsum(chances, axis=-1)
         drawn = random.random((len(tokens), 1)) * ends[:, -1:]
         tokens[:, place] = chances.argmax(-1) if temperature == 0 else (drawn > ends).sum(-1)
