@@ -107,6 +107,17 @@ def test_flatten_repeats_the_labels_of_a_map():
     assert flow.labels.roots(step_of(flow).operation.outputs[0][-1]).tolist() == classes(flow) * 4
 
 
+@pytest.mark.skipif(_ops is not None, reason="in this flavor shapes are plain numbers")
+def test_channels_whose_number_is_computed_with_stay():
+    inputs = keras.Input((4, 3))
+    for used, reason in ((-1, "the model computes with how many there are"), (0, None)):
+        x = layers.Dense(6)(inputs)
+        x = layers.Dense(2)(x / tf.cast(tf.shape(x)[used], tf.float32))
+        flow = Flow(trace(keras.Model(inputs, x)))
+        made = flow.tensors[id(flow.steps[0].call.outputs[0])][-1]
+        assert flow.labels.reason(made[0]) == reason
+
+
 def test_a_users_layer_is_understood_by_what_it_does():
     class Swish(layers.Layer):
         def call(self, x):

@@ -36,8 +36,7 @@ def shapes_of(model: Any) -> dict[int, tuple[int, ...]]:
     steps = calls(model)
     tensors.update((id(t), t) for step in steps for t in step.outputs)
     if all(None not in tuple(t.shape)[1:] for t in tensors.values()):
-        return {key: (_BATCH, *t.shape[1:]) if t.shape and t.shape[0] is None else tuple(t.shape)
-                for key, t in tensors.items()}  # fmt: skip
+        return {key: _guessed(t) for key, t in tensors.items()}
     values = {id(t): tf.zeros(_guessed(t), t.dtype) for t in flavor.flatten(flavor.graph_inputs(model))}
     try:
         run(steps, values, again)

@@ -63,6 +63,13 @@ class Flow:
                 self._follow(call)
         for tensor in flavor.flatten(flavor.graph_outputs(model)):
             self.labels.fix(self.tensors[id(tensor)], "it is an output of the model", above=True)
+        self._fix_lengths()
+
+    def _fix_lengths(self) -> None:
+        """Axes whose lengths are computed with keep them."""
+        lengths = [pair for step in self.steps if step.operation is not None for pair in step.operation.lengths]
+        while used := [axis for number, axis in lengths if not self.labels.free(number) and self.labels.free(axis)]:
+            self.labels.fix(used, "the model computes with how many there are")
 
     def _follow(self, call: Call) -> None:
         inputs = list({id(t): t for t in call.inputs}.values())

@@ -32,7 +32,7 @@ class Gate(keras.layers.Layer):
         return shape
 
 
-def class_numbers(flow: Flow, groups: Sequence[Group]) -> tuple[dict[int, int], int]:
+def class_numbers(groups: Sequence[Group]) -> tuple[dict[int, int], int]:
     """A number from 0 for each class of channels in the groups, and how many there are."""
     numbers = {int(label): n for n, label in enumerate(np.concatenate([group.labels for group in groups]))}
     return numbers, len(numbers)
@@ -61,7 +61,7 @@ def sensitivities(flow: Flow, groups: Sequence[Group], data: Any, loss: Objectiv
 
     Source: Molchanov et al. 2019, arXiv:1906.10771, eq. 8 with a gate for each group.
     """
-    numbers, count = class_numbers(flow, groups)
+    numbers, count = class_numbers(groups)
     gates = tf.Variable(tf.ones(count + 1), trainable=True)
     first: dict[int, list[tuple[int, int, np.ndarray]]] = {}
     for step, n, axis, places in reads(flow, numbers):
@@ -97,7 +97,7 @@ def activations(flow: Flow, groups: Sequence[Group], data: Any) -> np.ndarray:
 
     Source: Molchanov et al. 2017, arXiv:1611.06440, section 2.2 ("activation").
     """
-    numbers, count = class_numbers(flow, groups)
+    numbers, count = class_numbers(groups)
     found = list(reads(flow, numbers))
     taps = keras.Model(flavor.graph_inputs(flow.model), [step.inputs[n] for step, n, *_ in found])
     total, weights = np.zeros(count + 1), np.zeros(count + 1)

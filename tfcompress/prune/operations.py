@@ -27,6 +27,7 @@ class Operation:
         sums: axes (tensor, axis) over which it sums, so that channels that are zero may be left out.
         reason: why labels of its inputs cannot be removed, or None.
         moved: whether its arguments may have to change with the number of channels.
+        lengths: (label of a number, labels of the axis whose length it is).
     """
 
     call: Call
@@ -35,6 +36,7 @@ class Operation:
     sums: list[tuple[int, int]] = field(default_factory=list)
     reason: str | None = None
     moved: bool = False
+    lengths: list[tuple[Vector, Vector]] = field(default_factory=list)
 
 
 def blank(tensor: Any) -> list[Vector | None]:
@@ -57,7 +59,8 @@ def label_operation(
     if not any(labels.free(vector) for axes in given for vector in axes):
         return done
     if _reads_sizes(call):
-        return _sizes(done, given, labels)
+        _sizes(done, given[0], labels)
+        return done
     try:
         experiment = Experiment(call, shapes)
     except Failed as error:
@@ -82,10 +85,14 @@ def _reads_sizes(call: Call) -> bool:
     return (flavor.operation_name(call.operation) or "").endswith("shape") and tuple(call.outputs[0].shape) == (rank,)
 
 
-def _sizes(done: Operation, given: Sequence[Axes], labels: Labels) -> Operation:
-    """A length that may change is not to be computed with; lengths of other axes are not touched."""
-    done.outputs = [[np.zeros(len(given[0]), np.int64)]]
-    return done
+def _sizes(done: Operation, axes: Axes, labels: Labels) -> None:
+    """A number that is the length of an axis with labels has a label itself: who computes with it fixes the axis."""
+    numbers = np.zeros(len(axes), np.int64)
+    for axis, vector in enumerate(axes):
+        if vector is not None and labels.free(vector):
+            numbers[axis] = labels.fresh(1)[0]
+            done.lengths.append((numbers[axis : axis + 1], vector))
+    done.outputs = [[numbers]]
 
 
 def _places(given: Sequence[Axes], labels: Labels) -> list[tuple[int, int]]:
