@@ -27,18 +27,18 @@ TEMPERATURE = 4.0
 
 
 def network(shape: tuple, widths: tuple[int, ...], seed: int) -> Any:
-    """Convolutions of 3 x 3, the first two by strides of two, normalized; logits."""
+    """Convolutions of 3 x 3 by strides of two, normalized; logits."""
     keras.utils.set_random_seed(seed)
     x = inputs = keras.Input(shape)
     for number, width in enumerate(widths):
-        x = layers.Conv2D(width, 3, 2 if number < 2 else 1, padding="same", use_bias=False)(x)
+        x = layers.Conv2D(width, 3, 2, padding="same", use_bias=False)(x)
         x = layers.ReLU(name=f"block_{number}")(layers.BatchNormalization(momentum=0.9)(x))
     return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
 
 
 def fit(model: Any, x: np.ndarray, y: np.ndarray, epochs: int, rate: float = 3e-3) -> Any:
     """A cosine schedule over all steps."""
-    batch = min(64, len(x))
+    batch = 32 if len(x) < 2_000 else 64
     schedule = keras.optimizers.schedules.CosineDecay(rate, epochs * -(-len(x) // batch))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(schedule), loss, jit_compile=False)
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each row (%(default)s)")
     parser.add_argument("--images", type=int, default=12_000, help="Fashion-MNIST for the teacher (%(default)s)")
     parser.add_argument("--train", type=int, default=600, help="examples for students (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=30, help="of students on few data (%(default)s)")
+    parser.add_argument("--epochs", type=int, default=60, help="of students on few data (%(default)s)")
     parser.add_argument("--teacher-epochs", type=int, default=8, help="on all data (%(default)s)")
     parser.add_argument("--qat-epochs", type=int, default=5, help="(%(default)s)")
     options = parser.parse_args()

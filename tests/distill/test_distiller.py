@@ -88,6 +88,19 @@ def test_logits_and_probabilities_teach_alike(teacher, student):
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
+def test_the_logits_in_front_of_a_softmax_are_compared_where_its_probabilities_are_lost():
+    """200 logits apart, a probability is 0 in 32 bits; its logarithm and its gradient would be lost."""
+    inputs = keras.Input((3,))
+    student = keras.Model(inputs, layers.Softmax()(layers.Rescaling(200.0, name="wide")(inputs)))
+    logits = np.array([[1.0, 0.0, -1.0], [0.0, 1.0, 0.5]], "float32")
+    distiller = Distiller(lambda x: 100 * x[:, ::-1], student, Logits(1.0), student_loss_weight=0.0)
+    distiller.compile("sgd", run_eagerly=True)
+    p, q = log_softmax(100 * logits[:, ::-1], -1), log_softmax(200 * logits, -1)
+    expected = np.mean(np.sum(np.exp(p) * (p - q), -1))  # 400 and 100: T^2 KL of what is sure of the wrong class
+    np.testing.assert_allclose(distiller.evaluate(logits, verbose=0, return_dict=True)["loss"], expected, rtol=1e-4)
+    assert distiller.predict(logits, verbose=0).max() <= 1.0
+
+
 def test_what_the_outputs_are_can_be_said():
     teacher = dense(9, "softmax")
     loss = Logits(1.0, from_logits=(False, True))

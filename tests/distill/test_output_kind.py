@@ -5,7 +5,7 @@ import tensorflow as tf
 
 import tfcompress
 from tests.distill.models import Own, X, conv, dense, keras, layers
-from tfcompress.distill.output_kind import output_kind
+from tfcompress.distill.output_kind import output_kind, probabilities_layer
 
 
 @pytest.mark.parametrize(("activation", "kind"), [(None, "logits"), ("softmax", "softmax"), ("sigmoid", "sigmoid"),
@@ -47,3 +47,13 @@ def test_subclassed_models_are_judged_by_their_last_layer():
 def test_quantized_models_keep_their_kind():
     assert output_kind(tfcompress.quantize_model(conv(activation="softmax"))) == "softmax"
     assert output_kind(tfcompress.quantize_model(conv())) == "logits"
+
+
+def test_the_layer_behind_the_logits():
+    softmax = layers.Softmax()
+    assert probabilities_layer(keras.Sequential([dense(), softmax])) is softmax
+    assert probabilities_layer(keras.Sequential([dense(), softmax, layers.Reshape((3, 1))])) is None
+    assert probabilities_layer(dense(activation="softmax")) is None
+    assert probabilities_layer(dense()) is None
+    quantized = probabilities_layer(tfcompress.quantize_model(conv(activation="softmax")))
+    assert quantized is not None and "softmax" in quantized.name

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.special import softmax
+from scipy.stats import entropy
 
 import tfcompress
-from tests.distill.models import IMAGES, LABELS, compiled, conv, keras
+from tests.distill.models import IMAGES, LABELS, X, Y, compiled, conv, dense, keras
 from tfcompress.distill import AttentionTransfer, Distiller, Features, Logits
 from tfcompress.prune import ConstantSparsity, Pruning
 
@@ -26,6 +28,22 @@ def test_a_quantized_student_learns_and_its_ranges_follow(teacher):
     final = tfcompress.finalize(student)
     assert final.count_params() <= student.count_params()
     assert np.isfinite(final.predict(IMAGES, verbose=0)).all()
+
+
+def test_a_quantized_student_is_compared_by_its_logits():
+    """Probabilities below 1/512 are zero in 8 bits: their logarithms are lost, and so are their gradients."""
+    teacher, plain = dense(9), dense(8, "softmax")
+    kernel, bias = plain.get_layer("out").get_weights()
+    plain.get_layer("out").set_weights([20 * kernel, bias])
+    hidden = np.maximum(X @ plain.get_weights()[0] + plain.get_weights()[1], 0)
+    student = tfcompress.calibrate(tfcompress.quantize_model(plain), X)
+    distiller = Distiller(teacher, student, Logits(4.0), student_loss_weight=0.0)
+    found = compiled(distiller, logits=False).evaluate(X, Y, verbose=0, return_dict=True)["distillation_loss"]
+    p = softmax(np.asarray(teacher(X), "float64") / 4, -1)
+    expected = np.mean(16 * entropy(p, softmax(hidden @ kernel * 20 / 4, -1), axis=-1))
+    lost = np.mean(16 * entropy(p, softmax(np.log(np.maximum(student(X), 1e-12)) / 4, -1), axis=-1))
+    assert lost > 1.2 * expected
+    np.testing.assert_allclose(found, expected, rtol=0.1)
 
 
 def test_a_quantized_student_is_saved_alone(teacher, tmp_path):

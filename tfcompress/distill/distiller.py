@@ -9,9 +9,9 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.distill.objects import DistillationLoss, Foreign, Outputs, resolve
-from tfcompress.distill.output_kind import output_kind
+from tfcompress.distill.output_kind import output_kind, probabilities_layer
 from tfcompress.distill.reduction import reduced
-from tfcompress.distill.taps import Seen, Tap, computed, tried, zeros_of
+from tfcompress.distill.taps import Given, Seen, Tap, computed, tried, zeros_of
 from tfcompress.distill.teachers import Teacher
 from tfcompress.distill.teachers import resolve as resolve_teacher
 
@@ -124,7 +124,8 @@ class Distiller(keras.Model):
         """Finds the tensors of every loss, checks their shapes, and makes the projections."""
         hidden = self._hidden
         for loss in hidden.losses:
-            student = None if loss.student is None else Tap(self.student, loss.student, "student")
+            wanted = self._in_front(loss) if loss.student is None else loss.student
+            student = None if wanted is None else Tap(self.student, wanted, "student")
             if student is not None:
                 hidden.student_taps[student.key] = student
             teacher = None if loss.teacher is None else hidden.teacher.tap(loss.teacher)
@@ -136,14 +137,23 @@ class Distiller(keras.Model):
             for loss, keys in zip(hidden.losses, hidden.keys, strict=True)
         ]
 
+    def _in_front(self, loss: DistillationLoss) -> Given | None:
+        """The logits in front of the output that a loss is about, where a layer of its own makes them probabilities."""
+        if not isinstance(loss, Outputs) or loss.from_logits is not None or not flavor.is_graph(self.student):
+            return None
+        place = _place(flavor.graph_outputs(self.student), loss.output, self.student)
+        layer = probabilities_layer(self.student, place)
+        return None if layer is None else Given(layer)
+
     def _projection(self, loss: DistillationLoss, keys: Any, teacher: Any, student: Any) -> Any:
         if isinstance(loss, Foreign):
             return keras.layers.Activation("linear")
         if isinstance(loss, Outputs):
             place = _place(student[0], loss.output, self.student)
-            loss.settle(self._hidden.teacher.kind_of(place), output_kind(self.student, place))
+            in_front = loss.student is None and keys[1] is not None
+            loss.settle(self._hidden.teacher.kind_of(place), output_kind(self.student, place), in_front)
         sides = zip(keys, (teacher, student), strict=True)
-        one, other = (_chosen(loss, key, *side, self.student) for key, side in sides)
+        one, other = (_chosen(loss, key, tensors, inner, self.student) for key, (tensors, inner) in sides)
         loss.check(tuple(one.shape), tuple(other.shape))
         projection = loss.projection(tuple(one.shape), tuple(other.shape))
         if projection is None:

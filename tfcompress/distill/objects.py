@@ -84,9 +84,17 @@ class Outputs(DistillationLoss):
                 )
         self.temperature, self.from_logits, self.output = float(temperature), from_logits, output
         self.kinds = ("logits", "logits")
+        self.in_front = False
 
-    def settle(self, teacher: str, student: str) -> None:
-        """Takes over what the outputs are, "logits", "softmax" or "sigmoid", where the user said nothing."""
+    def settle(self, teacher: str, student: str, in_front: bool = False) -> None:
+        """Takes over what the outputs are, "logits", "softmax" or "sigmoid", where the user said nothing.
+
+        Args:
+            teacher: what the teacher's are.
+            student: what the student's are.
+            in_front: whether of the student the logits in front of its probabilities are compared.
+        """
+        self.in_front = in_front
         if self.from_logits is None:
             self.kinds = (teacher, student)
         else:
@@ -96,7 +104,7 @@ class Outputs(DistillationLoss):
 
     @property
     def logits(self) -> tuple[bool, bool]:
-        return self.kinds[0] == "logits", self.kinds[1] == "logits"
+        return self.kinds[0] == "logits", self.in_front or self.kinds[1] == "logits"
 
 
 class Logits(Outputs):

@@ -32,6 +32,20 @@ class Scores:
         return f"{getattr(self.wanted, 'name', self.wanted)}{SCORES}"
 
 
+class Given:
+    """What a layer is given, as something that can be tapped: the logits in front of a softmax.
+
+    Args:
+        layer: a layer that is called on one tensor.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+
+    def __str__(self) -> str:
+        return f"the input of {self.layer.name}"
+
+
 class Tap:
     """One tensor of a model.
 
@@ -39,6 +53,7 @@ class Tap:
         asked: as it was asked for, as text.
         layer: the layer that makes it.
         scores: whether its attention scores are meant, and not what it returns.
+        given: whether what it is called on is meant.
         key: tells it from the model's other tensors; layers of one name may stand in several nested models.
     """
 
@@ -46,7 +61,8 @@ class Tap:
         if isinstance(wanted, str) and wanted.endswith(SCORES):
             wanted = Scores(wanted.removesuffix(SCORES))
         self.asked = str(getattr(wanted, "name", wanted))
-        inner = wanted.wanted if isinstance(wanted, Scores) else wanted
+        self.given = isinstance(wanted, Given)
+        inner = wanted.wanted if isinstance(wanted, Scores) else wanted.layer if isinstance(wanted, Given) else wanted
         self.layer = _layer(model, inner, argument)
         self.scores = isinstance(wanted, Scores) and not _is_softmax(self.layer)
         if self.scores and "return_attention_scores" not in inspect.signature(self.layer.call).parameters:
@@ -56,7 +72,7 @@ class Tap:
             )
         parts = flavor.sublayers(model, recursive=True)
         place = next(number for number, part in enumerate(parts) if part is self.layer)
-        self.key = f"{place}{SCORES if self.scores else ''}"
+        self.key = f"{place}{SCORES if self.scores else ''}{':given' if self.given else ''}"
 
 
 def _is_softmax(layer: Any) -> bool:
@@ -170,7 +186,7 @@ def _watching(call: Any, layer: Any) -> Any:
                 return outputs, scores
         for tap, seen in wanted:
             if not tap.scores:
-                seen.values[tap.key] = outputs
+                seen.values[tap.key] = [*args, *kwargs.values()][0] if tap.given else outputs
         return outputs
 
     return watching
