@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tflite_export.comparisons import compare_integers
 from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
 from tflite_export.expansions import expand
@@ -189,6 +190,7 @@ def lower(draft: Draft) -> None:
     """
     _lower_splits(draft)
     _reshape_later(draft)
+    compare_integers(draft)
     for op in list(draft.operators):
         moving = [i for i in op.inputs if not draft.is_constant(i)]
         known = draft.kind(op) in KERNELS or is_tabled(draft, op)
