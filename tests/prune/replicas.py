@@ -37,10 +37,8 @@ def main():
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
     one, two = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    found = {"two": run(two, "magnitude"), "two, taylor": run(two, "taylor"), "two, wanda": run(two, "wanda")}
+    found = {"two": run(two, "magnitude"), "two, wanda": run(two, "wanda")}
     keras.mixed_precision.set_global_policy("mixed_float16")
-    found["half"] = run(one, "magnitude")
-    found["half, taylor"] = run(one, "taylor")
     found["half, compiled, wanda"] = run(one, "wanda", jit_compile=True)
     found["half, two, taylor"] = run(two, "taylor")
     print(json.dumps(found))

@@ -18,6 +18,7 @@ def run(folder, score, mode):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", ["magnitude", "random"])
 def test_masks_after_a_kill_are_those_of_training_that_went_through(tmp_path, score):
     assert run(tmp_path, score, "whole").returncode == 0

@@ -51,7 +51,7 @@ class GradientScore(Score):
         return total
 
     def attach(self, model: Any, targets: Sequence[Target]) -> bool:
-        if self._sums is None or not self.remembers:
+        if self._sums is None or not (self.remembers and self._sums.model is model):
             self._sums = GradientSums(model, targets, self.summand)
         if self.data is None:
             self._sums.watch()

@@ -25,7 +25,7 @@ class GradientSums:
     """
 
     def __init__(self, model: Any, targets: Sequence[Target], summand: Summand) -> None:
-        self._model, self._targets, self._summand = model, list(targets), summand
+        self.model, self._targets, self._summand = model, list(targets), summand
         with model.distribute_strategy.scope():
             self._sums = [_sum(target.shape) for target in targets]
             self._count = _sum(())
@@ -35,7 +35,7 @@ class GradientSums:
 
     def watch(self) -> None:
         """Fill the sums in each step of the model's optimizer, for which the step must be made anew."""
-        self._undo = flavor.watch_gradients(self._model.optimizer, self._seen)
+        self._undo = flavor.watch_gradients(self.model.optimizer, self._seen)
 
     def unwatch(self) -> None:
         """Let the optimizer go."""
@@ -76,7 +76,7 @@ class GradientSums:
         Raises:
             ValueError: no data, or no loss.
         """
-        model = self._model
+        model = self.model
         if loss is None and getattr(model, "optimizer", None) is None:
             raise ValueError(f"A score by gradients needs a loss: compile {model.name!r}, or give the score `loss=`")
 
@@ -90,9 +90,9 @@ class GradientSums:
         """Add what one batch gives."""
         variables = [target.variable for target in self._targets]
         with tf.GradientTape() as tape, flavor.branches_recorded():
-            predictions = self._model(x, training=False)
+            predictions = self.model(x, training=False)
             if loss is None:
-                value = self._model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=weight)
+                value = self.model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=weight)
             else:
                 value = tf.reduce_mean(loss(y, predictions))
         self._seen(list(zip(tape.gradient(value, variables), variables, strict=True)))
