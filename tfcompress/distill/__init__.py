@@ -5,7 +5,7 @@ from tfcompress.distill.data_builder import Retry, build_data
 from tfcompress.distill.distiller import Distiller
 from tfcompress.distill.endpoint import Endpoint
 from tfcompress.distill.generations import born_again, through_assistants
-from tfcompress.distill.layer_map import layer_map
+from tfcompress.distill.layer_maps import layer_map
 from tfcompress.distill.objects import (
     AttentionMatrices,
     AttentionTransfer,

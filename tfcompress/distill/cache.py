@@ -126,7 +126,8 @@ def cache_teacher(
     def ask(x: Any) -> Any:
         return asked(x)[0]
 
-    ask = tf.function(ask) if asked.compiles else ask
+    # Keras converts the calls of layers itself where they need it.
+    ask = tf.function(ask, autograph=False) if asked.compiles else ask
     with _Bar(verbose) as bar:
         for x in _batches(dataset, batch_size):
             prints = fingerprints(x).numpy()

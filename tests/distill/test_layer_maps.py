@@ -4,7 +4,7 @@ import pytest
 
 from tests.distill.models import X, Y, compiled, keras, layers
 from tfcompress.distill import AttentionMatrices, Distiller, Features, layer_map
-from tfcompress.distill.layer_map import places
+from tfcompress.distill.layer_maps import places
 
 
 def chain(depth, width=4, prefix="block"):
