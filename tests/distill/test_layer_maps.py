@@ -43,8 +43,9 @@ def test_attention_layers_by_their_class():
             x = layers.MultiHeadAttention(2, 2, name=f"attention_{number}")(x, x)
         return keras.Model(inputs, x)
 
-    pairs = layer_map(AttentionMatrices, attending(4), attending(2), layers.MultiHeadAttention)
-    assert [str(p.teacher) for p in pairs] == ["attention_1:scores", "attention_3:scores"]
+    for select in (layers.MultiHeadAttention, "attention_*"):  # "attention_output" is inside each of them
+        pairs = layer_map(AttentionMatrices, attending(4), attending(2), select)
+        assert [str(p.teacher) for p in pairs] == ["attention_1:scores", "attention_3:scores"]
 
 
 def test_what_does_not_fit_is_said():

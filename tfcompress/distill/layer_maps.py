@@ -58,9 +58,11 @@ def layer_map(
 
 
 def _chosen(model: Any, select: Any) -> list[Any]:
+    """The selected layers; what is inside one of them is part of it."""
     chosen = matcher(select, model)
-    parts = flavor.sublayers(model, recursive=True)
-    return [part for part in parts if chosen(part) and not isinstance(part, keras.layers.InputLayer)]
+    parts = [part for part in flavor.sublayers(model, recursive=True) if chosen(part)]
+    inside = {id(part) for outer in parts for part in flavor.sublayers(outer, recursive=True) if part is not outer}
+    return [part for part in parts if id(part) not in inside and not isinstance(part, keras.layers.InputLayer)]
 
 
 def places(teacher: int, student: int, how: str | Sequence[int] = "uniform") -> list[int]:
