@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.core import composites
 from tests.prune.oracle import error
 from tests.zoo import ZOO, concatenate, conv_bn, enliven, reshape, transpose
 from tfcompress import prune_channels
@@ -11,6 +12,7 @@ from tfcompress.core.projected import Mask, attach, mask_of, projections
 
 keras = tf.keras
 layers = keras.layers
+_ops = getattr(keras, "ops", None)
 NAMES = ["residual", "inverted_residual", "lstm", "bidirectional_gru", "attention", "text", "unet", "nested", "shared",
          "separable", "conv3d", "operations", "subclassed", "composite_encoder", "masked_text"]  # fmt: skip
 
@@ -38,6 +40,38 @@ def check(model, x, amount=0.5, **options):
 def test_everyday_topologies(name):
     model, x = ZOO[name]()
     check(model, x)
+
+
+@pytest.mark.parametrize("name", ["encoder", "shared_block", "cross_attention", "causal", "masked_lstm", "classifier"])
+def test_composites(name):
+    model, x = composites.make(name)
+    check(model, x)
+
+
+def test_attention_written_by_hand_loses_the_same_places_of_all_its_heads():
+    matmul = tf.matmul if _ops is None else _ops.matmul
+    inputs = keras.Input((5, 6))
+
+    def split(x):
+        return transpose(reshape(x, (-1, 5, 2, 8)), (0, 2, 1, 3))
+
+    q, k, v = (split(layers.Dense(16, name=name)(inputs)) for name in "qkv")
+    scores = layers.Softmax()(matmul(q, transpose(k, (0, 1, 3, 2))) * 0.35)
+    x = reshape(transpose(matmul(scores, v), (0, 2, 1, 3)), (-1, 5, 16))
+    model = ready(inputs, layers.Dense(3, name="out")(x))
+    small = check(model, batch(5, 6), select=["q", "k"])
+    assert [small.get_layer(name).units for name in "qkv"] == [8, 8, 16]
+    small = check(model, batch(5, 6))
+    assert [small.get_layer(name).units for name in "qkv"] == [8, 8, 8]
+
+
+def test_a_layer_without_weights_is_shared_by_what_shrinks_and_what_does_not():
+    inputs = keras.Input((4,))
+    dropout = layers.Dropout(0.5)
+    x = dropout(layers.Dense(8)(dropout(inputs)))
+    model = ready(inputs, layers.Dense(2)(x))
+    small = check(model, batch(4))
+    assert sum(isinstance(layer, layers.Dropout) for layer in small.layers) == 1
 
 
 def test_a_grouped_convolution_keeps_groups_equal():

@@ -19,7 +19,7 @@ from tfcompress.core.trace import trace
 from tfcompress.prune.amounts import is_budget
 from tfcompress.prune.channels import check_plain
 from tfcompress.prune.costs import check_budget
-from tfcompress.prune.experiments import Experiment, Failed, shapes_of
+from tfcompress.prune.experiments import Experiment, Failed, Sizes, sizes_of
 from tfcompress.prune.gates import Gate
 from tfcompress.prune.objective import objective, pairs
 
@@ -92,7 +92,7 @@ def prune_layers(model: Any, amount: Any, *, importance: str = "l1", data: Any =
 
 def blocks(flat: Any) -> list[Branch]:
     """The residual branches of a flat graph, in its order."""
-    steps, shapes = calls(flat), shapes_of(flat)
+    steps, sizes = calls(flat), sizes_of(flat)
     made = {id(t): step for step in steps for t in step.outputs}
     found = []
     for step in steps:
@@ -102,7 +102,7 @@ def blocks(flat: Any) -> list[Branch]:
         for kept, branch in (tensors, tensors[::-1]):
             if tuple(kept.shape) != tuple(step.outputs[0].shape) or not _behind(branch, kept, made):
                 continue
-            if _is_neutral(step, shapes, 1 if branch is tensors[1] else 0):
+            if _is_neutral(step, sizes, 1 if branch is tensors[1] else 0):
                 without = {id(t) for t in _needed(flat, steps, {id(step.outputs[0]): kept})}
                 inside = [s for s in steps if s is not step and not any(id(t) in without for t in s.outputs)]
                 if any(getattr(s.operation, "weights", None) for s in inside):
@@ -123,10 +123,10 @@ def _behind(tensor: Any, origin: Any, made: Mapping[int, Call]) -> bool:
     return False
 
 
-def _is_neutral(step: Call, shapes: dict[int, tuple[int, ...]], branch: int) -> bool:
+def _is_neutral(step: Call, sizes: Sizes, branch: int) -> bool:
     """Whether the call returns its other input when the branch is zero, seen on numbers."""
     try:
-        experiment = Experiment(step, shapes)
+        experiment = Experiment(step, sizes)
         for values in experiment.draws():
             values[branch] = np.zeros_like(values[branch])
             if not np.array_equal(experiment.run(values)[0], values[1 - branch]):

@@ -7,6 +7,7 @@ some of them it gives what it gives when they are zero), or it does something el
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,22 +28,43 @@ class Failed(Exception):
     """The operation does not run on such numbers."""
 
 
-def shapes_of(model: Any) -> dict[int, tuple[int, ...]]:
-    """The shape of each tensor of a flat graph by its id, with numbers for lengths that are not known.
+@dataclass(frozen=True)
+class Sizes:
+    """What is known of the tensors of a graph, by their ids.
 
-    The graph is run on zeros, so that lengths that belong together are equal.
+    Attributes:
+        shapes: of each tensor, with numbers for lengths that are not known.
+        numbers: the values of small tensors of whole numbers, such as lengths that the graph asks for.
     """
-    tensors = {id(t): t for t in flavor.flatten(flavor.graph_inputs(model))}
+
+    shapes: dict[int, tuple[int, ...]]
+    numbers: dict[int, np.ndarray]
+
+
+def sizes_of(model: Any) -> Sizes:
+    """The sizes of the tensors of a flat graph.
+
+    Where they are not known, or asked for, the graph is run on zeros, so that lengths that belong together are equal.
+    """
+    inputs = flavor.flatten(flavor.graph_inputs(model))
     steps = calls(model)
-    tensors.update((id(t), t) for step in steps for t in step.outputs)
-    if all(None not in tuple(t.shape)[1:] for t in tensors.values()):
-        return {key: _guessed(t) for key, t in tensors.items()}
-    values = {id(t): tf.zeros(_guessed(t), t.dtype) for t in flavor.flatten(flavor.graph_inputs(model))}
+    tensors = {id(t): t for t in (*inputs, *(t for step in steps for t in step.outputs))}
+    guessed = {key: _guessed(t) for key, t in tensors.items()}
+    small = [id(t) for step in steps for t in step.outputs if _is_small(t)]
+    if not small and all(None not in tuple(t.shape)[1:] for t in tensors.values()):
+        return Sizes(guessed, {})
+    values = {id(t): tf.zeros(_guessed(t), t.dtype) for t in inputs}
     try:
         run(steps, values, again)
     except Exception:  # lengths that do not fit: each call will be tried on lengths of its own
-        return {key: _guessed(t) for key, t in tensors.items()}
-    return {key: tuple(int(d) for d in value.shape) for key, value in values.items()}
+        return Sizes(guessed, {})
+    shapes = {key: tuple(int(d) for d in value.shape) for key, value in values.items()}
+    return Sizes(shapes, {key: np.asarray(values[key]) for key in small})
+
+
+def _is_small(tensor: Any) -> bool:
+    """Whether a tensor holds a few whole numbers."""
+    return tf.as_dtype(tensor.dtype).is_integer and len(tensor.shape) <= 1 and None not in tuple(tensor.shape)
 
 
 def _guessed(tensor: Any) -> tuple[int, ...]:
@@ -52,19 +74,26 @@ def _guessed(tensor: Any) -> tuple[int, ...]:
 class Experiment:
     """One call, made on numbers as often as wanted.
 
+    Args:
+        call: the call.
+        sizes: of the graph's tensors.
+        labelled: for each different input whether it holds labels; others have the numbers that are known of them.
+
     Attributes:
         inputs: the different tensors that it takes.
         shapes: theirs, with numbers for what is not known.
         constants: the arrays among its arguments, by their place in the flattened arguments.
     """
 
-    def __init__(self, call: Call, shapes: dict[int, tuple[int, ...]]) -> None:
+    def __init__(self, call: Call, sizes: Sizes, labelled: Sequence[bool] = ()) -> None:
         self.call = call
         self.inputs = list({id(t): t for t in call.inputs}.values())
-        self.shapes = [shapes[id(t)] for t in self.inputs]
+        self.shapes = [sizes.shapes[id(t)] for t in self.inputs]
+        free = [*labelled, *[False] * len(self.inputs)]
+        self._numbers = [None if free[n] else sizes.numbers.get(id(t)) for n, t in enumerate(self.inputs)]
         leaves = enumerate(flavor.flatten((call.args, call.kwargs)))
         self.constants = {place: np.asarray(leaf) for place, leaf in leaves if _is_array(leaf) and np.ndim(leaf)}
-        self.outputs = self.run([np.zeros(s, _type(t)) for t, s in zip(self.inputs, self.shapes, strict=True)])
+        self.outputs = self.run(self._known([np.zeros(shape) for shape in self.shapes]))
 
     def run(self, values: Sequence[np.ndarray], answer: Answer | None = None, kept: Kept | None = None) -> list:
         """The outputs as arrays, for an array for each input; `kept` slices constants (numbered from -1 down).
@@ -84,7 +113,12 @@ class Experiment:
         """Random numbers for the inputs: of both signs, negative ones, positive ones."""
         rng = np.random.default_rng(5)
         for signs in ((-1, 1), (-1,), (1,)):
-            yield [_random(rng, s, _type(t), signs) for t, s in zip(self.inputs, self.shapes, strict=True)]
+            drawn = [_random(rng, s, _type(t), signs) for t, s in zip(self.inputs, self.shapes, strict=True)]
+            yield self._known(drawn)
+
+    def _known(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The values, but for tensors whose numbers are known."""
+        return [value if number is None else number for value, number in zip(values, self._numbers, strict=True)]
 
     def channelwise(self, axes: Sequence[tuple[int, int]], size: int) -> list[int] | None:
         """Whether the call treats the positions of these axes alike and apart.
@@ -144,12 +178,14 @@ class Experiment:
         places = [np.arange(a, b).reshape(s) for a, b, s in zip(starts, starts[1:], self.shapes, strict=False)]
         digits = max(1, int(np.ceil(np.log(max(int(starts[-1]), 2)) / np.log(_BASE))))
         try:
-            codes = [self.run([p // _BASE**d % _BASE + 1 for p in places]) for d in range(digits)]
+            codes = [self.run(self._known([p // _BASE**d % _BASE + 1 for p in places])) for d in range(digits)]
             checks = [(draw, self.run(draw)) for draw in itertools.islice(self.draws(), 2)]
         except Failed:
             return None
         found = []
         for n in range(len(self.outputs)):
+            if len({code[n].shape for code in (*codes, *(out for _, out in checks))}) > 1:
+                return None
             (first, a), (second, b) = ((np.concatenate([np.ravel(v) for v in draw]), out[n]) for draw, out in checks)
             source = sum((np.rint(np.asarray(c[n], "float64")).astype(np.int64) - 1) * _BASE**d
                          for d, c in enumerate(codes))  # fmt: skip

@@ -7,7 +7,7 @@ from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.opaque import Opaque
 from tfcompress.core.replay import Call, calls
-from tfcompress.prune.experiments import shapes_of
+from tfcompress.prune.experiments import sizes_of
 from tfcompress.prune.labels import Axes, Labels
 from tfcompress.prune.operations import Operation, blank, label_operation
 from tfcompress.prune.parametric import Parametric, Weights
@@ -42,7 +42,7 @@ class Flow:
     Attributes:
         model: the argument.
         labels: the labels' classes.
-        shapes: of all tensors, by their ids.
+        sizes: of its tensors.
         steps: the calls in order.
         tensors: the labels of each tensor, by its id.
         weights: what is known of the weights of each layer, by the layer's id.
@@ -53,7 +53,7 @@ class Flow:
         self.model = model
         self.labels = Labels()
         with flavor.masks_may_end():
-            self.shapes = shapes_of(model)
+            self.sizes = sizes_of(model)
         self.steps: list[Step] = []
         self.tensors: dict[int, Axes] = {id(t): tuple(blank(t)) for t in flavor.flatten(flavor.graph_inputs(model))}
         self.weights: dict[int, Weights] = {}
@@ -79,7 +79,7 @@ class Flow:
         if isinstance(layer, keras.layers.Layer) and layer.weights:
             outputs = self._layer(layer, step)
         else:
-            step.operation = label_operation(call, step.given, self.labels, self.shapes)
+            step.operation = label_operation(call, step.given, self.labels, self.sizes)
             step.reads, outputs = step.operation.sums, step.operation.outputs
         self.tensors.update((id(t), tuple(axes)) for t, axes in zip(call.outputs, outputs, strict=True))
 

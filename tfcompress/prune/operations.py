@@ -10,7 +10,7 @@ from tfcompress.core import flavor
 from tfcompress.core.errors import CompressionError
 from tfcompress.core.flavor import keras
 from tfcompress.core.replay import Call
-from tfcompress.prune.experiments import Answer, Experiment, Failed, Kept, reconfigured
+from tfcompress.prune.experiments import Answer, Experiment, Failed, Kept, Sizes, reconfigured
 from tfcompress.prune.labels import Axes, Labels, Vector
 
 _PIECES = 16  # a choice of positions that is no slice is put together from at most so many
@@ -44,31 +44,29 @@ def blank(tensor: Any) -> list[Vector | None]:
     return [None if size is None else np.zeros(int(size), np.int64) for size in tensor.shape]
 
 
-def label_operation(
-    call: Call, given: Sequence[Axes], labels: Labels, shapes: dict[int, tuple[int, ...]]
-) -> Operation:
+def label_operation(call: Call, given: Sequence[Axes], labels: Labels, sizes: Sizes) -> Operation:
     """Let labels flow through a call without weights; what is not understood fixes them.
 
     Args:
         call: the call.
         given: the labels of its different inputs, in their order.
         labels: grows, and is tied where the call ties.
-        shapes: of tensors by their ids, as `shapes_of` gives them.
+        sizes: of the graph's tensors.
     """
     done = Operation(call, [blank(t) for t in call.outputs])
-    if not any(labels.free(vector) for axes in given for vector in axes):
+    labelled = [any(map(labels.free, axes)) for axes in given]
+    if not any(labelled):
         return done
     if _reads_sizes(call):
         _sizes(done, given[0], labels)
         return done
     try:
-        experiment = Experiment(call, shapes)
+        experiment = Experiment(call, sizes, labelled)
     except Failed as error:
         return _fixed(done, given, labels, f"{call.name} cannot be tried alone ({error})")
     left = [place for place in _places(given, labels) if not _alike(done, experiment, given, labels, *place)]
     if left and not (_moves(done, experiment, given, labels, left) or _sums(done, experiment, given, labels, left)):
-        rest = [axes for axes in given if any(labels.free(v) for v in axes)]
-        return _fixed(done, [_at(axes, left) for axes in rest], labels, f"{call.name} mixes channels")
+        return _fixed(done, [_at(axes, left) for axes in given], labels, f"{call.name} mixes channels")
     return done
 
 
@@ -209,7 +207,7 @@ def _sums(
 
 
 def redone(
-    done: Operation, given: Sequence[Axes], keep: Callable[[Vector], np.ndarray], shapes: dict[int, tuple[int, ...]]
+    done: Operation, given: Sequence[Axes], keep: Callable[[Vector], np.ndarray], sizes: Sizes
 ) -> Answer | None:
     """How to make a call again with fewer channels; None when it is made as it was.
 
@@ -217,14 +215,18 @@ def redone(
         done: what `label_operation` said.
         given: the labels of the call's different inputs.
         keep: the positions of an axis that stay.
-        shapes: of tensors by their ids.
+        sizes: of the graph's tensors.
 
     Raises:
         CompressionError: no way was found.
     """
-    if not done.moved or not any(v is not None and keep(v).size < v.size for axes in given for v in axes):
+    if not done.moved or not any(_loses(axes, keep) for axes in given):
         return None
-    return _answer(done, Experiment(done.call, shapes), given, keep)
+    return _answer(done, Experiment(done.call, sizes, [_loses(axes, keep) for axes in given]), given, keep)
+
+
+def _loses(axes: Axes, keep: Callable[[Vector], np.ndarray]) -> bool:
+    return any(v is not None and keep(v).size < v.size for v in axes)
 
 
 def _answer(

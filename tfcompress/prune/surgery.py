@@ -47,6 +47,10 @@ class _Maker:
         self._flow, self._keep = flow, keep
         self._steps = iter(flow.steps)
         self._made: dict[int, Any] = {}
+        self._shrinking = {id(step.call.operation) for step in flow.steps if step.operation and self._shrinks(step)}
+
+    def _shrinks(self, step: Step) -> bool:
+        return any(v is not None and self._keep(v).size < v.size for axes in step.given for v in axes)
 
     def call(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
         step = next(self._steps)
@@ -73,7 +77,7 @@ class _Maker:
     def _operation(self, step: Step, args: tuple, kwargs: dict[str, Any]) -> Any:
         done, call = step.operation, step.call
         layer = call.operation
-        answer = redone(done, step.given, self._keep, self._flow.shapes)  # type: ignore[arg-type]
+        answer = redone(done, step.given, self._keep, self._flow.sizes)  # type: ignore[arg-type]
         constants = {key: self._keep(v) for key, v in done.constants.items()}  # type: ignore[union-attr]
         if any(kept.size < done.constants[key].size for key, kept in constants.items()):  # type: ignore[union-attr]
             values = {id(old): new for old, new in zip(flavor.flatten((call.args, call.kwargs)),
@@ -81,8 +85,7 @@ class _Maker:
             args, kwargs = filled(call, values, constants)
         if answer is not None:
             return answer(args, kwargs)
-        shrinks = any(v is not None and self._keep(v).size < v.size for axes in step.given for v in axes)
-        if shrinks and type(layer).__module__.split(".")[0] in ("keras", "tf_keras") and _is_plain(layer):
+        if id(layer) in self._shrinking and _is_plain(layer):
             if id(layer) not in self._made:  # a new one knows nothing of the old shapes
                 self._made[id(layer)] = reconfigured(layer, {})
             layer = self._made[id(layer)]
@@ -106,5 +109,6 @@ class _Maker:
 
 def _is_plain(layer: Any) -> bool:
     """Whether a layer is one of Keras' own, without sublayers, that its configuration describes."""
-    known = isinstance(layer, keras.layers.Layer) and not isinstance(layer, keras.layers.Lambda)
+    own = isinstance(layer, keras.layers.Layer) and type(layer).__module__.split(".")[0] in ("keras", "tf_keras")
+    known = own and not isinstance(layer, keras.layers.Lambda)
     return known and not flavor.is_operation(layer) and not flavor.sublayers(layer)
