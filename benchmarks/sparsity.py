@@ -124,8 +124,8 @@ def main() -> None:
         if share >= 0.7
     ]
     points = f"{100 * (accuracy - before):+.2f} points"
-    print(f"bar 3, {current()}: 90 % zeros {accuracy:.4f}, dense {before:.4f} ({points}; as long trained "
-          f"{more:.4f}); obs and sparsegpt over magnitude at 70-80 %: at least {100 * min(wins):+.1f} points", flush=True)  # fmt: skip
+    print(f"bar 3, {current()}: 90 % zeros {accuracy:.4f}, dense {before:.4f} ({points}), as long trained {more:.4f}")
+    print(f"obs and sparsegpt over magnitude at 70-80 %: at least {100 * min(wins):+.1f} points", flush=True)
 
 
 def at_once_by_each(weights, width, data, test, say):
