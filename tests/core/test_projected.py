@@ -169,7 +169,7 @@ def test_a_file_knows_nothing_of_projections(tmp_path):
 
 
 def test_weights_that_a_composite_owned_itself_can_be_saved_once_traced(tmp_path):
-    model, x = ZOO["subclassed_transformer"]()
+    model, x = ZOO["composite_encoder"]()
     owners = [p for p in flavor.sublayers(model, recursive=True) if flavor.own_variables(p)]
     token = next(v for p in owners if type(p).__name__ == "ClassToken" for v in flavor.own_variables(p).values())
     attach(token, Mask(np.ones(tuple(token.shape), bool)))
