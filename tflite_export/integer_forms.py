@@ -159,6 +159,41 @@ def _tile(draft: Draft, op: Any, samples: Samples | None) -> None:
     draft.become(op, "BROADCAST_TO", [source, shape], version=2)
 
 
+def _pack(draft: Draft, op: Any, samples: Samples | None) -> None:
+    """A stack is a concatenation, reshaped: of a PACK the quantizer takes the grid of one part for all."""
+    axis, name = op.builtinOptions.axis, draft.name(op.outputs[0])
+    shape = list(draft.tensors[op.outputs[0]].shape)
+    axis, parts = axis % len(shape), list(op.inputs)
+    if axis == len(shape) - 1:  # no axis of the parts to join them along
+        parts = [_reshaped(draft, op, i, [*shape[:-1], 1], f"{name}/part_{n}") for n, i in enumerate(parts)]
+    joined = [*shape[:axis], shape[axis] * (shape[axis + 1 :] or [1])[0], *shape[axis + 2 :]]
+    result = draft.add_tensor(joined, "FLOAT32", f"{name}/joined")
+    draft.insert(draft.place(op), "CONCATENATION", parts, [result], schema.ConcatenationOptionsT(axis=axis))
+    target = draft.add_constant(np.array(shape, np.int32), f"{name}/shape")
+    draft.become(op, "RESHAPE", [result, target], schema.ReshapeOptionsT(newShape=shape))
+
+
+def _reshaped(draft: Draft, op: Any, index: int, shape: list[int], name: str) -> int:
+    """A tensor in another shape, computed in front of the operation."""
+    result = draft.add_tensor(shape, "FLOAT32", name)
+    target = draft.add_constant(np.array(shape, np.int32), f"{name}/shape")
+    draft.insert(draft.place(op), "RESHAPE", [index, target], [result], schema.ReshapeOptionsT(newShape=shape))
+    return result
+
+
+def _reverse(draft: Draft, op: Any, samples: Samples | None) -> None:
+    """x[::-1]: the quantizer does not know the operation that reverses."""
+    source, name = op.inputs[0], draft.name(op.outputs[0])
+    shape = np.array(draft.tensors[source].shape, np.int32)
+    steps = np.ones_like(shape)
+    steps[draft.value(op.inputs[1])] = -1
+    ends = [draft.add_constant(value, f"{name}/{part}") for part, value in (("end", shape), ("steps", steps))]
+    begin = draft.add_constant(np.zeros_like(shape), f"{name}/begin")
+    whole = (1 << len(shape)) - 1  # all of every axis, whatever `begin` and `end` say
+    options = schema.StridedSliceOptionsT(beginMask=whole, endMask=whole)
+    draft.become(op, "STRIDED_SLICE", [source, begin, *ends], options)
+
+
 def _inserted(draft: Draft, op: Any, kind: str, inputs: list[int], options: Any) -> int:
     """The result, of the shape of `op`'s, of a new operation in front of it."""
     shape, name = draft.tensors[op.outputs[0]].shape, f"{draft.name(op.outputs[0])}/{kind.lower()}"
@@ -254,5 +289,7 @@ FORMS: dict[str, Form] = {
     "SUM": _sum,
     "DIV": _divide,
     "TILE": _tile,
+    "PACK": _pack,
+    "REVERSE_V2": _reverse,
 }
 FORMS_OF_16_BITS: dict[str, Form] = {"SQUARED_DIFFERENCE": _squared_difference, "HARD_SWISH": _hard_swish}

@@ -9,6 +9,7 @@ from tflite_export.biases import correct
 from tflite_export.draft import Draft, layer_of
 from tflite_export.exported import ReportRow
 from tflite_export.integer_forms import around_kernels, lower, respell
+from tflite_export.joins import hold, joined
 from tflite_export.learned import (
     ahead,
     behind_parts,
@@ -95,6 +96,7 @@ def measure(draft: Draft, source: Source, samples: Samples | None, spec: ExportS
     scores = [index for index in tensors if index in lows]  # a mask decides where they end, not how often it fires
     true = ranges(draft, samples or [], scores) if scores else {}
     found.update({index: (min(lows[index], 0.0), high) for index, (_, high) in true.items()})
+    hold(draft, found)
     return Measured(draft, source, samples or [], bits, taught, known, found, lows, notes + said)
 
 
@@ -143,7 +145,7 @@ def _write_ranges(measured: Measured) -> list[ReportRow]:
     pools = behind_pools(draft) if bits == 8 else {}
     pinned = behind_parts(draft) | around_kernels(draft) | set(pools) | measured.pins
     _write_states(draft, measured.samples, {**measured.known, **measured.found})
-    found = {**measured.found, **measured.taught, **pools}
+    found = {**measured.found, **measured.taught, **pools, **(joined(draft, measured.known) if bits == 8 else {})}
     if bits == 16:
         found = {**wide.joined(draft, found), **fixed(draft)}
         wide.constants(draft, found)

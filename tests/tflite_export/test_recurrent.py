@@ -36,6 +36,20 @@ def test_the_integer_lstm_follows_keras(scale):
     assert np.corrcoef(outputs(exported.content, x).ravel(), expected.ravel())[0, 1] > 0.98
 
 
+@pytest.mark.parametrize("sequences", [True, False])
+def test_an_lstm_in_both_directions_is_fused_in_integers(sequences):
+    inputs = keras.Input((6, 4))
+    model = keras.Model(inputs, layers.Bidirectional(layers.LSTM(5, return_sequences=sequences))(inputs))
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(rng.normal(0, 0.7, weight.shape))
+    x = rng.normal(size=(40, 6, 4)).astype("float32")
+    exported = export(model, "int8", calibration=x)
+    draft = Draft(exported.content)
+    assert exported.report.float_operations == () and [draft.kind(op) for op in draft.operators].count(FUSED) == 2
+    assert np.corrcoef(outputs(exported.content, x).ravel(), model.predict(x, verbose=0).ravel())[0, 1] > 0.99
+
+
 def test_states_have_the_grids_of_the_integer_kernel():
     model, x = lstm_model()
     draft = Draft(export(model, "int8", calibration=x).content)
