@@ -43,7 +43,7 @@ def runtime_forms(
         (a model that computes the same, (layer, form) for each layer that has another form).
 
     Raises:
-        ExportError: a recurrent layer whose number of steps is not known.
+        ExportError: a recurrent layer whose number of steps is not known, or which keeps its state between calls.
     """
     forms: list[tuple[str, str]] = []
 
@@ -69,6 +69,7 @@ def _form_of(operation: Any) -> Any:
 
 def _recurrent(layer: Any, inputs: list[Any], fused: bool) -> Any:
     _check_steps(layer, inputs[0])
+    _check_state(layer)
     single = len(inputs) == 1 and flavor.mask_of(inputs[0]) is None
     parts = [layer.forward_layer, layer.backward_layer] if isinstance(layer, _layers.Bidirectional) else [layer]
     if fused and single and all(map(_fusible, parts)) and not any(part.return_state for part in parts):
@@ -77,10 +78,9 @@ def _recurrent(layer: Any, inputs: list[Any], fused: bool) -> Any:
 
 
 def _fusible(layer: Any) -> bool:
-    """Whether the runtime's fused kernel computes this layer: an LSTM with the usual activations and no state kept."""
+    """Whether the runtime's fused kernel computes this layer: an LSTM with the usual activations."""
     return (
         isinstance(layer, _layers.LSTM)
-        and not layer.stateful
         and layer.activation is keras.activations.get("tanh")
         and layer.recurrent_activation is keras.activations.get("sigmoid")
     )
@@ -92,6 +92,14 @@ def _check_steps(layer: Any, sequence: Any) -> None:
         raise ExportError(
             f"Layer {layer.name!r} runs over an unknown number of steps (input {shape}); a file has a fixed one. "
             "Give the model's input a fixed length, in the model or by `shapes`"
+        )
+
+
+def _check_state(layer: Any) -> None:
+    if layer.stateful:
+        raise ExportError(
+            f"Layer {layer.name!r} keeps its state from one call to the next (stateful=True), which a file does not. "
+            "Make the state an input and an output of the model: `initial_state=` and return_state=True"
         )
 
 

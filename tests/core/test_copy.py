@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from tests.zoo import ZOO, keras, layers, targets
 from tfcompress.core.copy import copy_layer, substitute
+from tfcompress.core.trace import trace
+from tfcompress.core.transformed import Transformed
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -34,6 +36,20 @@ def test_a_copy_trains_and_leaves_the_original_as_it_was(name):
     assert any(np.any(a != b) for a, b in zip(copy.get_weights(), before, strict=True))
     for a, b in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("change", [copy_layer, trace, lambda model: Transformed(copy_layer(model.layers[-1]), {})])
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU, layers.SimpleRNN])
+def test_a_state_that_lasts_from_call_to_call_is_copied(kind, change):
+    inputs = keras.Input((3, 2), batch_size=1)
+    model = keras.Model(inputs, kind(4, stateful=True)(inputs))
+    x = np.random.default_rng(0).normal(size=(2, 1, 3, 2)).astype("float32")
+    changed = change(model)
+    found = [np.array(changed(one)) for one in x]
+    expected = [np.array(model(one)) for one in x]  # from its own zeros: the copy has moved no state of the model's
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    model.layers[-1].reset_states()
+    assert np.abs(np.array(model(x[1])) - expected[1]).max() > 1e-3
 
 
 def test_a_closure_over_a_layer_computes_with_the_copy():

@@ -114,6 +114,16 @@ def test_an_unknown_number_of_steps_is_refused():
         runtime_forms(model)
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: layers.LSTM(4, stateful=True), lambda: layers.Bidirectional(layers.GRU(4, stateful=True))]
+)
+def test_a_state_that_lasts_from_call_to_call_is_refused(make):
+    inputs = keras.Input((6, 3), batch_size=1)
+    model = keras.Model(inputs, make()(inputs))
+    with pytest.raises(ExportError, match=r"keeps its state .* `initial_state=` and return_state=True"):
+        export(model)
+
+
 @pytest.mark.parametrize("kind", [layers.GRU, layers.LSTM])
 def test_the_number_of_steps_may_be_given_with_the_export(kind):
     tokens = keras.Input((None,), dtype="int32", name="tokens")

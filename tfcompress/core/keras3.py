@@ -257,6 +257,18 @@ def _takes(layer: Any, shape: Any, dtype: str) -> bool:
     return True
 
 
+class _Scope(keras3.StatelessScope):
+    """A scope that knows which variables were assigned to in it; a layer does not list the states that it keeps."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.updated: dict[int, Any] = {}
+
+    def add_update(self, update: tuple[Any, Any]) -> None:
+        super().add_update(update)
+        self.updated[id(update[0])] = update[0]
+
+
 def replaced(layer: Any, replacements: Sequence[tuple[Any, Any]], call: Callable[[], Any]) -> Any:
     """The outputs of `call()`, for which variables of `layer` (at any depth) read as the given tensors.
 
@@ -269,17 +281,15 @@ def replaced(layer: Any, replacements: Sequence[tuple[Any, Any]], call: Callable
         What `call` returns. What it assigned to other variables is assigned, what it added as losses is added.
     """
     around = get_stateless_scope()
-    scope = keras3.StatelessScope(state_mapping=replacements, collect_losses=True)
+    scope = _Scope(state_mapping=replacements, collect_losses=True)
     if around is not None:
         scope.state_mapping = {**around.state_mapping, **scope.state_mapping}
-    before = dict(scope.state_mapping)
     with scope:
         outputs = call()
     hidden = {id(variable) for variable, _ in replacements}
-    for variable in layer.variables:
-        value = scope.get_current_value(variable)
-        if value is not None and id(variable) not in hidden and value is not before.get(id(variable)):
-            variable.assign(value)
+    for variable in scope.updated.values():
+        if id(variable) not in hidden:
+            variable.assign(scope.get_current_value(variable))
     for loss in scope.losses:
         layer.add_loss(loss)
     return outputs
@@ -387,13 +397,19 @@ def finish_copy(new: Any) -> None:
 
 
 def is_tracked_container(value: Any) -> bool:
-    """Whether this is a list or dict that reports its members to a layer."""
-    """Whether this is a list or dict that reports its members to a layer."""
-    return isinstance(value, (list, dict, set)) and hasattr(value, "tracker")
+    """Whether this is a list, dict or set that reports its members to a layer: Keras' own, or TensorFlow's."""
+    return isinstance(value, (list, dict, set)) and (hasattr(value, "tracker") or _is_wrapper(value))
+
+
+def _is_wrapper(value: Any) -> bool:
+    """Whether this is TensorFlow's container, which holds the states of recurrent layers; its class is not public."""
+    return type(value).__name__ in ("ListWrapper", "_DictWrapper")
 
 
 def copy_container(old: Any, again: Callable[[Any], Any], keep: Callable[[Any], Any]) -> Any:
-    """A copy of Keras' tracked list, dict or set; filled past its tracker, which is copied itself."""
+    """A copy of a tracked list, dict or set; Keras' own is filled past its tracker, which is copied itself."""
+    if _is_wrapper(old):
+        return keep(tf.__internal__.tracking.wrap(again(list(old) if isinstance(old, list) else dict(old))))
     new = keep(type(old)())
     if isinstance(old, dict):
         dict.update(new, {again(k): again(v) for k, v in old.items()})

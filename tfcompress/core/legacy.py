@@ -387,7 +387,6 @@ def finish_copy(new: Any) -> None:
 
 def is_tracked_container(value: Any) -> bool:
     """Whether this is a list or dict that reports its members to a layer."""
-    """Whether this is a list or dict that reports its members to a layer."""
     return type(value).__name__ in ("ListWrapper", "_DictWrapper", "_TupleWrapper")
 
 
