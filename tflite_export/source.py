@@ -73,7 +73,9 @@ def source_of(model: Any, spec: ExportSpec, shapes: Mapping[str, Sequence[int]] 
     arguments = [
         tf.TensorSpec((spec.batch_size, *one.shape), one.dtype, name=f"input_{i}") for i, one in enumerate(inputs)
     ]
-    return Source(frozen(call, arguments), inputs, output_names(graph), weights, forms)
+    with flavor.masks_may_end():
+        function = frozen(call, arguments)
+    return Source(function, inputs, output_names(graph), weights, forms)
 
 
 def _scoped(step: Call, args: tuple, kwargs: dict[str, Any]) -> Any:

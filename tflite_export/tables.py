@@ -53,11 +53,11 @@ def look_up(draft: Draft) -> None:
 
 def _tabulate(draft: Draft, op: Any, source: int) -> None:
     result = op.outputs[0]
+    grid, name = draft.grid(result), draft.name(result)
     operands = [_real(draft, i, _CODES) if i == source else _real(draft, i, draft.value(i)) for i in op.inputs]
     with np.errstate(all="ignore"):
         values = np.broadcast_to(np.nan_to_num(TABLES[draft.kind(op)](*operands), nan=0.0), _CODES.shape)
-    grid, name = draft.grid(result), draft.name(result)
-    codes = np.round(values / float(grid.scale[0])) + int(grid.zeroPoint[0])
+        codes = np.round(values / float(grid.scale[0])) + int(grid.zeroPoint[0])
     table = draft.add_constant(np.clip(codes, -128, 127).astype(np.int8), f"{name}/table", quantization=grid)
     shape, place = draft.tensors[source].shape, draft.place(op)
     number = draft.add_tensor(shape, "INT32", f"{name}/cast")

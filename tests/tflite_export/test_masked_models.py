@@ -1,5 +1,7 @@
 """Attention stays alive in integer files of models with masks: trained in integers, calibrated, or plainly exported."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -96,3 +98,14 @@ def test_a_mask_that_never_fires_is_warned_of_by_its_layer():
     with pytest.warns(UserWarning, match="mask before 'attention.*' never fires in the calibration data"):
         exported = tflite_export.export(case.model, "int8", calibration=[case.x[0], np.ones_like(case.x[1])])
     assert any("never fires" in note for note in exported.report.notes)
+
+
+def test_no_mask_is_said_to_be_destroyed_where_attention_is_opened():
+    tokens = keras.Input((5,), dtype="int32")
+    embedded = keras.layers.Embedding(9, 4, mask_zero=True)(tokens)
+    pooled = keras.layers.GlobalAveragePooling1D()(keras.layers.MultiHeadAttention(2, 4)(embedded, embedded))
+    data = np.where(np.arange(5) < [[2], [5], [4]] * 8, 3, 0).astype("int32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = tfcompress.calibrate(tfcompress.quantize_model(keras.Model(tokens, pooled)), data)
+        tflite_export.export(model, "int8", calibration=data)
