@@ -62,12 +62,16 @@ def ends(
         ExportError: a tensor holds NaN or infinity; the message names the layer.
     """
     low, high = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
-    for values in runs(draft, samples, tensors):
+    for number, values in enumerate(runs(draft, samples, tensors)):
         low = np.minimum(low, [v.min() if v.size else 0.0 for v in values])
         high = np.maximum(high, [v.max() if v.size else 0.0 for v in values])
-    wrong = [i for i, (a, b) in enumerate(zip(low, high, strict=True)) if not (np.isfinite(a) and np.isfinite(b))]
-    if wrong:
-        raise ExportError(f"Tensor {draft.name(tensors[wrong[0]])!r} holds NaN or infinity on the calibration data")
+        wrong = np.flatnonzero(~np.isfinite(low + high))
+        if wrong.size:
+            raise ExportError(
+                f"Tensor {draft.name(tensors[wrong[0]])!r} holds NaN or infinity on the calibration data, first in run "
+                f"{number} (counted from 0): the model overflows on it, or divides by zero, as the mean of a row does "
+                "that a mask hides whole"
+            )
     return {t: (float(a), float(b)) for t, a, b in zip(tensors, low, high, strict=True)}
 
 

@@ -218,6 +218,16 @@ def test_bad_arguments_are_refused():
         tfcompress.calibrate(quantized, X, batch_size=0)
 
 
+def test_a_row_that_a_mask_hides_whole_is_named():
+    tokens = keras.Input((4,), dtype="int32")
+    embedded = keras.layers.Embedding(9, 3, mask_zero=True)(tokens)
+    model = keras.Model(tokens, keras.layers.GlobalAveragePooling1D()(embedded))
+    data = np.int32([[1, 2, 0, 0]] * 9)
+    data[5] = 0
+    with pytest.raises(ValueError, match=r"Row 5 of `data` .* at \['global.*_range'\]: .* a mask hides whole"):
+        tfcompress.calibrate(tfcompress.quantize_model(model), data, batch_size=4)
+
+
 def test_a_model_that_overflows_on_finite_samples_is_refused():
     model = small()
     model.get_layer("head").set_weights([np.full((64, 3), 3e38, "float32"), np.zeros(3, "float32")])

@@ -47,18 +47,22 @@ class _Statistics:
         specs = [tf.TensorSpec((None, *t.shape[1:]), t.dtype) for t in self.taps.inputs]
         self._run = tf.function(lambda *x: self.taps(list(x), training=False)).get_concrete_function(*specs)
 
-    def _values(self) -> Iterator[list[np.ndarray]]:
+    def _values(self) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """For each batch the number of rows before it, and the values at each quantizer."""
+        rows = 0
         for batch in self._samples:
             outputs = self._run(*(tf.convert_to_tensor(array) for array in batch))
-            yield [np.asarray(t, "float32") for t in flavor.flatten(outputs)]
+            yield rows, [np.asarray(t, "float32") for t in flavor.flatten(outputs)]
+            rows += len(batch[0])
 
     def ends(self) -> list[tuple[float, float]]:
         """Smallest and largest value at each quantizer; where there is a mask, the ends of what it does not hide."""
         low, high = np.full(len(self.quantizers), np.inf), np.full(len(self.quantizers), -np.inf)
         masks = {n: q.ranges for n, q in enumerate(self.quantizers) if isinstance(q.ranges, MaskedScores)}
         silent = set(masks)
-        for values in self._values():
+        for rows, values in self._values():
             pairs = [_ends(q.ranges, v) for q, v in zip(self.quantizers, values, strict=True)]
+            self._check(rows, values, pairs)
             low, high = np.minimum(low, [a for a, _ in pairs]), np.maximum(high, [b for _, b in pairs])
             silent -= {n for n in silent if not np.all(masks[n].is_real(values[n]))}
         for n in sorted(silent):
@@ -68,14 +72,23 @@ class _Statistics:
                 "in which something is masked",
                 stacklevel=3,
             )
-        bad = [q.name for q, a, b in zip(self.quantizers, low, high, strict=True) if not np.isfinite([a, b]).all()]
-        if bad:
-            raise ValueError(f"`data` gives values that are not finite at {bad[:5]}: the model overflows on it")
         return list(zip(low.tolist(), high.tolist(), strict=True))
+
+    def _check(self, rows: int, values: list[np.ndarray], pairs: list[tuple[float, float]]) -> None:
+        """Refuse a batch behind `rows` others on which something is not finite."""
+        bad = [n for n, pair in enumerate(pairs) if not np.isfinite(pair).all()]
+        if bad:
+            wrong = ~np.isfinite(values[bad[0]])
+            row = rows + int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
+            names = [self.quantizers[n].name for n in bad[:5]]
+            raise ValueError(
+                f"Row {row} of `data` gives values that are not finite at {names}: "
+                "the model overflows on it, or divides by zero, as the mean of a row does that a mask hides whole"
+            )
 
     def histograms(self, ends: list[tuple[float, float]]) -> list[Histogram]:
         found = [Histogram(low, high) for low, high in ends]
-        for values in self._values():
+        for _, values in self._values():
             for histogram, value in zip(found, values, strict=True):
                 histogram.add(value)
         return found
