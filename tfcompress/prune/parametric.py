@@ -93,6 +93,7 @@ class Parametric:
 def elementwise(activation: Any) -> bool:
     """Whether a function computes each number from one number, seen on numbers.
 
+    >>> from tfcompress.core.flavor import keras
     >>> elementwise(keras.activations.relu), elementwise(keras.activations.softmax), elementwise(None)
     (True, False, True)
     """
