@@ -160,7 +160,10 @@ def test_an_interruption_leaves_finished_lines(small, tmp_path):
     rows = [tensor((1, 3000), name="x"), tensor((3000, 3000), data=weights), tensor((1, 3000), name="y")]
     big.write_bytes(file_of(rows, [op("FULLY_CONNECTED", (0, 1, -1), (2,))], (0,), (2,)))
     command = [sys.executable, "-m", "tflite_export.cli", "benchmark", small, big, "--runs", "200000"]
-    child = subprocess.Popen([*map(str, command), "--json", str(lines)], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [*map(str, command), "--json", str(lines)], stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )  # fmt: skip
     time.sleep(6)
     child.send_signal(signal.SIGINT)
     out, error = child.communicate(timeout=60)
