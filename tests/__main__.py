@@ -10,7 +10,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FLAVORS = {"Keras 3": "0", "tf_keras": "1"}
 # Rooms that import neither TensorFlow nor Keras (an import contract sees to it) are tested once.
-ONCE = ("tests/tflite_export/auditing", "tests/tflite_export/bench")
+ONCE = (
+    "tests/tflite_export/auditing",
+    "tests/tflite_export/bench",
+    "tests/tflite_export/test_cli.py",
+    "tests/tflite_export/test_metadata.py",
+    "tests/tflite_export/test_microcontroller.py",
+)
 
 
 def start(flavor: str, log: Path, arguments: list[str]) -> "subprocess.Popen[bytes]":
