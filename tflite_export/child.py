@@ -52,14 +52,15 @@ def run_in_child(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
     if done.returncode:
-        raise ExportError(f"The runtime took its process down ({_cause(done.returncode)}): {_last_words(done.stderr)}")
+        raise ExportError(f"The runtime took its process down ({cause(done.returncode)}): {_last_words(done.stderr)}")
     with np.load(io.BytesIO(done.stdout), allow_pickle=False) as answer:
         if "error" in answer:
             raise ExportError(str(answer["error"]))
         return {int(name.removeprefix("got_")): answer[name] for name in answer.files}
 
 
-def _cause(code: int) -> str:
+def cause(code: int) -> str:
+    """What ended a process, from its return code: its status, or the name of the signal."""
     if code >= 0:
         return f"exit status {code}"
     try:

@@ -19,7 +19,35 @@ _CONVOLUTIONS = (_LAYERS.Conv1D, _LAYERS.Conv2D, _LAYERS.Conv3D)
 _DEPTHWISE = (_LAYERS.DepthwiseConv1D, _LAYERS.DepthwiseConv2D)
 
 
-class GradientScore(Score):
+class BatchScore(Score):
+    """A score from sums over batches, of `data` at each decision or of `fit` since the last one.
+
+    Args:
+        data: see the subclasses; None: the batches of `fit`.
+        batches: so many, >= 1.
+        batch_size: rows of a batch, where `data` are arrays.
+
+    Raises:
+        ValueError: `batches` or `batch_size` is no whole number from 1 on.
+    """
+
+    _sums: Any = None
+
+    def __init__(self, data: Any, batches: int, batch_size: int) -> None:
+        check_counts(batches, batch_size)
+        self.data, self.batches, self.batch_size = data, batches, batch_size
+
+    def detach(self) -> bool:
+        if self._sums is None or self.data is not None:
+            return False
+        self._sums.unwatch()
+        return True
+
+    def is_ready(self) -> bool:
+        return self.data is not None or (self._sums is not None and self._sums.count >= self.batches)
+
+
+class GradientScore(BatchScore):
     """A score from sums over batches of something computed from gradients. Subclasses define `summand`.
 
     Args:
@@ -38,8 +66,8 @@ class GradientScore(Score):
     """Whether sums go on over decisions."""
 
     def __init__(self, data: Any = None, *, batches: int = 8, batch_size: int = 64, loss: Any = None) -> None:
-        check_counts(batches, batch_size)
-        self.data, self.batches, self.batch_size, self.loss = data, batches, batch_size, loss
+        super().__init__(data, batches, batch_size)
+        self.loss = loss
         self._sums: GradientSums | None = None
 
     @abstractmethod
@@ -56,15 +84,6 @@ class GradientScore(Score):
         if self.data is None:
             self._sums.watch()
         return self.data is None
-
-    def detach(self) -> bool:
-        if self._sums is None or self.data is not None:
-            return False
-        self._sums.unwatch()
-        return True
-
-    def is_ready(self) -> bool:
-        return self.data is not None or (self._sums is not None and self._sums.count >= self.batches)
 
     def scores(self, targets: Sequence[Target]) -> list[np.ndarray]:
         sums = attached(self._sums, self)
@@ -113,7 +132,7 @@ class Movement(GradientScore):
         return -gradient * weight
 
 
-class ActivationScore(Score):
+class ActivationScore(BatchScore):
     """A score from sums over batches of something computed from what a layer reads and returns.
 
     Args:
@@ -127,8 +146,7 @@ class ActivationScore(Score):
     """
 
     def __init__(self, data: Any = None, *, batches: int = 8, batch_size: int = 64) -> None:
-        check_counts(batches, batch_size)
-        self.data, self.batches, self.batch_size = data, batches, batch_size
+        super().__init__(data, batches, batch_size)
         self._sums: ActivationSums | None = None
 
     @abstractmethod
@@ -148,15 +166,6 @@ class ActivationScore(Score):
         if self.data is None:
             self._sums.watch()
         return self.data is None
-
-    def detach(self) -> bool:
-        if self._sums is None or self.data is not None:
-            return False
-        self._sums.unwatch()
-        return True
-
-    def is_ready(self) -> bool:
-        return self.data is not None or (self._sums is not None and self._sums.count >= self.batches)
 
     @abstractmethod
     def from_sum(self, total: np.ndarray, target: Target) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.bench.timing import Memory, overhead, timed
+from tflite_export.bench.timing import Memory, TimedEngine, overhead
 from tflite_export.flatbuffer import read
 from tflite_export.graph import Tensor
 
@@ -17,7 +17,7 @@ from tflite_export.graph import Tensor
 _NAMED = frozenset({"float32", "float16", "int32", "int8", "uint8", "bool"})
 
 
-class CompiledEngine:
+class CompiledEngine(TimedEngine):
     """One file as a compiled model; what is called is the file's first signature."""
 
     METHODS = frozenset({"open", "outputs", "time", "memory"})
@@ -90,29 +90,6 @@ class CompiledEngine:
             )
         return {"times": len(found)}, {name: np.stack([one[name] for one in found]) for name in found[0]}
 
-    def time(self, arrays: Mapping[str, np.ndarray], *, runs: int, warm: float = 0.0) -> Any:
-        """Times inferences, each of the next inputs; feeding them is not timed.
-
-        A GPU or an NPU may hand back before it is done: reading the outputs is part of the time there.
-
-        Args:
-            arrays: none.
-            runs: inferences.
-            warm: seconds of inferences before, one at least, which do not count; 0 for none.
-
-        Returns:
-            {}, {"times": milliseconds}.
-        """
-        begin, spent = time.monotonic(), -1.0
-        while spent < warm and warm:
-            timed(self._invoke, 1, self._feed)
-            spent = time.monotonic() - begin
-        return {}, {"times": timed(self._invoke, runs, self._feed)}
-
-    def memory(self, arrays: Mapping[str, np.ndarray]) -> Any:
-        """{"peak": bytes, or None}."""
-        return {"peak": self._memory.peak()}, {}
-
     def _feed(self, number: int) -> None:
         turn = number % self._times
         for buffer, array in zip(self._inputs, self._arrays, strict=True):
@@ -121,6 +98,7 @@ class CompiledEngine:
             buffer.write(values if values.dtype.name in _NAMED else values.reshape(-1).view(np.uint8))
 
     def _invoke(self) -> None:
+        """A GPU or an NPU may hand back before it is done: reading the outputs is part of the time there."""
         self._model.run_by_index(0, self._inputs, self._outputs)
         if self._asynchronous:
             for position, port in enumerate(self._ports.values()):

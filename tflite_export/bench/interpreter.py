@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tflite_export.bench.timing import Memory, overhead, timed
+from tflite_export.bench.timing import Memory, TimedEngine, overhead
 from tflite_export.flatbuffer import read
 
 
-class InterpreterEngine:
+class InterpreterEngine(TimedEngine):
     """One file in one interpreter; what is called is the file's first signature."""
 
     METHODS = frozenset({"open", "outputs", "time", "memory"})
@@ -86,27 +86,6 @@ class InterpreterEngine:
         if any(one[name].shape != found[0][name].shape for one in found for name in one):
             found = found[:1]  # some shapes depend on the values, which a joined array cannot hold
         return {"times": len(found)}, {name: np.stack([one[name] for one in found]) for name in found[0]}
-
-    def time(self, arrays: Mapping[str, np.ndarray], *, runs: int, warm: float = 0.0) -> Any:
-        """Times inferences, each of the next inputs; feeding them is not timed.
-
-        Args:
-            arrays: none.
-            runs: inferences.
-            warm: seconds of inferences before, one at least, which do not count; 0 for none.
-
-        Returns:
-            {}, {"times": milliseconds}.
-        """
-        begin, spent = time.monotonic(), -1.0
-        while spent < warm and warm:
-            timed(self._invoke, 1, self._feed)
-            spent = time.monotonic() - begin
-        return {}, {"times": timed(self._invoke, runs, self._feed)}
-
-    def memory(self, arrays: Mapping[str, np.ndarray]) -> Any:
-        """{"peak": bytes, or None}."""
-        return {"peak": self._memory.peak()}, {}
 
     def _feed(self, number: int) -> None:
         turn = self._turns[number % len(self._turns)]

@@ -10,7 +10,6 @@ import contextlib
 import io
 import json
 import os
-import signal
 import struct
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from tflite_export.child import cause
 from tflite_export.errors import ExportError
 
 _LENGTH = struct.Struct("<Q")
@@ -115,7 +115,7 @@ class Process:
             raise ExportError(f"it did not answer within {self._timeout:g} s")
         if not found or found[0] is None:
             code = self._child.wait()
-            raise ExportError(f"the runtime took its process down ({_cause(code)}): {_last_words(self.log())}")
+            raise ExportError(f"the runtime took its process down ({cause(code)}): {_last_words(self.log())}")
         answer, results = found[0]
         if "error" in answer:
             known = answer["error"]
@@ -150,15 +150,6 @@ class Process:
         self.close()
         self.saved_log = self.log()
         self._folder.cleanup()
-
-
-def _cause(code: int) -> str:
-    if code >= 0:
-        return f"exit status {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
 
 
 def _lines(text: str) -> list[str]:

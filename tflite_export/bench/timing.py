@@ -4,8 +4,9 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,39 @@ class Memory:
         """The most that there was since; None where the system does not tell."""
         peak = _resident("VmHWM")
         return None if peak is None or self._before is None else max(0, peak - self._before)
+
+
+class TimedEngine:
+    """What engines in a child process share: subclasses feed the inputs of a turn, and infer."""
+
+    _memory: Memory
+
+    def _feed(self, number: int) -> None:
+        raise TypeError(f"{type(self).__name__} must define _feed")
+
+    def _invoke(self) -> Any:
+        raise TypeError(f"{type(self).__name__} must define _invoke")
+
+    def time(self, arrays: Mapping[str, np.ndarray], *, runs: int, warm: float = 0.0) -> Any:
+        """Times inferences, each of the next inputs; feeding them is not timed.
+
+        Args:
+            arrays: none.
+            runs: inferences.
+            warm: seconds of inferences before, one at least, which do not count; 0 for none.
+
+        Returns:
+            {}, {"times": milliseconds}.
+        """
+        begin, spent = time.monotonic(), -1.0
+        while spent < warm and warm:
+            timed(self._invoke, 1, self._feed)
+            spent = time.monotonic() - begin
+        return {}, {"times": timed(self._invoke, runs, self._feed)}
+
+    def memory(self, arrays: Mapping[str, np.ndarray]) -> Any:
+        """{"peak": bytes, or None}."""
+        return {"peak": self._memory.peak()}, {}
 
 
 def _resident(entry: str) -> int | None:

@@ -6,24 +6,11 @@ import time
 
 import pytest
 
-from tests.tflite_export.bench.fake_adbd import FakePhone, adb_server
+from tests.tflite_export.bench.fake_adbd import FakePhone
 from tflite_export.bench.adb import Adb, AdbError, Listed, chosen, find_device, listed
 from tflite_export.bench.job import Missing
 
 needs_adb = pytest.mark.skipif(shutil.which("adb") is None, reason="needs adb: sudo apt-get install adb")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with adb_server(tmp_path_factory.mktemp("home")):
-        yield
-
-
-@pytest.fixture
-def phone(server, tmp_path):
-    with FakePhone(tmp_path) as made:
-        made.connect()
-        yield made
 
 
 @pytest.fixture

@@ -9,26 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tflite_export.bench.fake_adbd import BATTERY, FakePhone, adb_server
+from tests.tflite_export.bench.fake_adbd import BATTERY
 from tflite_export.bench.android_state import State, read_state, remarks
 from tflite_export.bench.harness import benchmark, measure, target_module
 from tflite_export.bench.job import Job, Missing, Named
 
 pytestmark = pytest.mark.skipif(shutil.which("adb") is None, reason="needs adb: sudo apt-get install adb")
 TOOL = Path(__file__).with_name("fake_benchmark_model.py").read_text()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with adb_server(tmp_path_factory.mktemp("home")):
-        yield
-
-
-@pytest.fixture
-def phone(server, tmp_path):
-    with FakePhone(tmp_path) as made:
-        made.connect()
-        yield made
 
 
 @pytest.fixture

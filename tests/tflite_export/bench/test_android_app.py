@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.tflite_export.bench.fake_adbd import FakePhone, adb_server
 from tflite_export.bench.android_app import read_entry
 from tflite_export.bench.harness import benchmark
 from tflite_export.bench.job import Named
@@ -18,22 +17,15 @@ pytestmark = pytest.mark.skipif(shutil.which("adb") is None, reason="needs adb: 
 APP = Path(__file__).with_name("fake_app.py")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with adb_server(tmp_path_factory.mktemp("home")):
-        yield
-
-
 @pytest.fixture
-def phone(server, tmp_path):
-    with FakePhone(tmp_path) as made:
-        made.connect()
-        made.pid = made.programs / "app.pid"
-        made.program("pm", 'test "$2" = dev.tfcompress.demo && echo package:/data/app/base.apk')
-        made.program("pidof", f"kill -0 $(cat {made.pid}) 2>/dev/null && cat {made.pid}")
-        made.program("logcat", "echo '11-21 08:00:00.000 1 1 E AndroidRuntime: java.lang.Error: out of luck'")
-        behave(made, "")
-        yield made
+def phone(phone):
+    """With the app on it."""
+    phone.pid = phone.programs / "app.pid"
+    phone.program("pm", 'test "$2" = dev.tfcompress.demo && echo package:/data/app/base.apk')
+    phone.program("pidof", f"kill -0 $(cat {phone.pid}) 2>/dev/null && cat {phone.pid}")
+    phone.program("logcat", "echo '11-21 08:00:00.000 1 1 E AndroidRuntime: java.lang.Error: out of luck'")
+    behave(phone, "")
+    return phone
 
 
 def behave(phone, behaviour):
