@@ -15,8 +15,8 @@ TFCOMPRESS = {
     "quantize_model", "summary", "trace",
 }  # fmt: skip
 TFLITE_EXPORT = {
-    "ExportError", "Exported", "Result", "Runner", "audit", "benchmark", "compare", "describe", "export", "firmware",
-    "read_metadata", "report", "table", "write_metadata",
+    "ExportError", "Exported", "Result", "Runner", "audit", "benchmark", "compare", "describe", "export",
+    "export_bundle", "firmware", "load_bundle", "read_metadata", "report", "table", "write_metadata",
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tflite_export.bench.page import report
     from tflite_export.bench.result import Result
     from tflite_export.bench.tables import table
+    from tflite_export.bundle import export_bundle, load_bundle
     from tflite_export.description import describe
     from tflite_export.errors import ExportError
     from tflite_export.exported import Exported
@@ -31,7 +32,9 @@ _HOME = {
     "compare": "tflite_export.parity",
     "describe": "tflite_export.description",
     "export": "tflite_export.exporter",
+    "export_bundle": "tflite_export.bundle",
     "firmware": "tflite_export.microcontroller",
+    "load_bundle": "tflite_export.bundle",
     "read_metadata": "tflite_export.metadata",
     "report": "tflite_export.bench.page",
     "table": "tflite_export.bench.tables",
@@ -48,7 +51,9 @@ __all__ = [
     "compare",
     "describe",
     "export",
+    "export_bundle",
     "firmware",
+    "load_bundle",
     "read_metadata",
     "report",
     "table",
