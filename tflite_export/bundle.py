@@ -140,7 +140,8 @@ def export_bundle(
     first = next(iter(opened.values()))
     arrays = first.samples(samples)
     rows = len(next(iter(arrays.values()), ()))
-    given, files = [], {}
+    given: list[BundleInput] = []
+    files: dict[str, bytes] = {}
     for one, array in arrays.items():
         file = f"samples/{_plain(one, files)}.bin"
         files[file] = array.tobytes()

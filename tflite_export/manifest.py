@@ -178,18 +178,19 @@ class Manifest:
 
 
 def _input(record: Any, where: str) -> BundleInput:
-    texts = {key: _value(record, key, str, where) for key in ("name", "content", "type", "file")}
-    numbers = {key: _numbers(record, key, where) for key in ("mean", "std")}
-    return BundleInput(shape=_shape(record, where), **texts, **numbers)
+    name, content, type, file = (_value(record, key, str, where) for key in ("name", "content", "type", "file"))
+    mean, std = (_numbers(record, key, where) for key in ("mean", "std"))
+    return BundleInput(name, content, type, _shape(record, where), mean, std, file)
 
 
 def _model(record: Any, where: str) -> BundleModel:
-    texts = {key: _value(record, key, str, where) for key in ("name", "file", "sha256", "precision", "signature")}
-    ends = {
-        side: tuple(_end(one, f"{where}.{side}[{i}]", side) for i, one in enumerate(_list(record, side, where)))
+    name, file, sha256 = (_value(record, key, str, where) for key in ("name", "file", "sha256"))
+    precision, signature = (_value(record, key, str, where) for key in ("precision", "signature"))
+    inputs, outputs = (
+        tuple(_end(one, f"{where}.{side}[{i}]", side) for i, one in enumerate(_list(record, side, where)))
         for side in ("inputs", "outputs")
-    }
-    return BundleModel(size=_value(record, "size", int, where), **texts, **ends)
+    )
+    return BundleModel(name, file, sha256, _value(record, "size", int, where), precision, signature, inputs, outputs)
 
 
 def _end(record: Any, where: str, side: str) -> BundleEnd:
