@@ -14,7 +14,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from tflite_export.bundle_file import write_bundle
 from tflite_export.flatbuffer import File, content_of, name_of, read
+from tflite_export.graph import Model
 from tflite_export.manifest import TYPES, BundleEnd, BundleInput, BundleModel, Manifest
 from tflite_export.port import Port, arranged, ports
 from tflite_export.runner import Runner
@@ -265,7 +266,8 @@ def _entry(
         expected = f"expected/{folder}/{_plain(port.name, files, f'expected/{folder}/{{}}.bin')}.bin"
         files[expected] = np.ascontiguousarray(raw[port.name]).tobytes()
         shape = port.tensor.shape
-        ends.append(_end(name, port, labelled=bool(labels) and shape[-1:] == (len(labels),), expected=expected))
+        labelled = bool(labels) and shape[-1:] == (len(labels),)
+        ends.append(replace(_end(name, port), step=_step(model.model, port), labelled=labelled, expected=expected))
     return BundleModel(
         name=name,
         file=file,
@@ -278,7 +280,18 @@ def _entry(
     )
 
 
-def _end(model: str, port: Port, *, labelled: bool = False, expected: str = "") -> BundleEnd:
+def _step(model: Model, port: Port) -> float | None:
+    """Of the grid that a float output is dequantized from; None where it is computed in float."""
+    graph = model.subgraphs[model.signature().subgraph]
+    for operator in graph.operators:
+        if operator.kind == "DEQUANTIZE" and port.tensor.index in operator.outputs:
+            source = graph.tensors[operator.inputs[0]].quantization
+            if source is not None and source.scale.size == 1:
+                return float(source.scale[0])
+    return None
+
+
+def _end(model: str, port: Port) -> BundleEnd:
     if port.batch != 1 or not port.tensor.shape:
         raise ValueError(f"A bundle holds models of batch 1. Received: {model!r} with {port.text}")
     if port.grid is not None and port.grid.scale.size > 1:
@@ -288,7 +301,7 @@ def _end(model: str, port: Port, *, labelled: bool = False, expected: str = "") 
     type = kind.name if kind is not None else port.tensor.type.lower()
     if type not in TYPES:
         raise ValueError(f"A bundle holds models of the types {list(TYPES)}. Received: {model!r} with {port.text}")
-    return BundleEnd(port.name, type, tuple(port.tensor.shape), scale, zero, labelled, expected)
+    return BundleEnd(port.name, type, tuple(port.tensor.shape), scale, zero)
 
 
 def _check_labels(labels: Sequence[str], models: Sequence[BundleModel]) -> None:

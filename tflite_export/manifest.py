@@ -20,7 +20,9 @@ change that an older reader would misread raises `schema`.
         precision  as it was exported, such as "int8"; "" when it is not known
         signature  to be called; "" when the file has none
         inputs     list of {name, type, shape, scale, zero_point}, in the order of `inputs` above
-        outputs    list of {name, type, shape, scale, zero_point, labelled, expected}
+        outputs    list of {name, type, shape, scale, zero_point, step, labelled, expected}
+            step       of the grid that float answers of an integer file were dequantized from, else null: runtimes
+                       may differ by one
             expected   file with the raw answers to the samples: [rows, *shape without batch], in the type of the tensor
             labelled   the last axis belongs to `labels`
 
@@ -51,6 +53,7 @@ class BundleEnd:
         type: such as "int8".
         shape: with the batch, which is 1.
         scale, zero_point: of its integer grid; None without one.
+        step: of the grid that a float output was dequantized from; None without one, and for an input.
         labelled: the last axis belongs to the labels.
         expected: file of the raw answers to the samples; "" for an input.
     """
@@ -60,6 +63,7 @@ class BundleEnd:
     shape: tuple[int, ...]
     scale: float | None = None
     zero_point: int | None = None
+    step: float | None = None
     labelled: bool = False
     expected: str = ""
 
@@ -199,10 +203,12 @@ def _end(record: Any, where: str, side: str) -> BundleEnd:
     if record.get("scale") is not None:
         scale = float(_value(record, "scale", (int, float), where))
         zero_point = _value(record, "zero_point", int, where)
-    labelled, expected = False, ""
+    step, labelled, expected = None, False, ""
     if side == "outputs":
         labelled, expected = _value(record, "labelled", bool, where), _value(record, "expected", str, where)
-    return BundleEnd(name, type, _shape(record, where), scale, zero_point, labelled, expected)
+        if record.get("step") is not None:
+            step = float(_value(record, "step", (int, float), where))
+    return BundleEnd(name, type, _shape(record, where), scale, zero_point, step, labelled, expected)
 
 
 def _check_input(given: BundleInput) -> None:
@@ -253,6 +259,8 @@ def _check_end(end: BundleEnd, what: str) -> None:
         _need(end.type in ("int8", "uint8", "int16"), f"{what}: a {end.type} has no grid")
         _need(math.isfinite(end.scale) and end.scale > 0, f"{what}: `scale` must be positive, it is {end.scale}")
         _need(end.zero_point is not None, f"{what}: `zero_point` is missing")
+    if end.step is not None:
+        _need(math.isfinite(end.step) and end.step > 0, f"{what}: `step` must be positive, it is {end.step}")
 
 
 def _check_type(type: str, what: str) -> None:

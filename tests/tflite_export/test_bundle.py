@@ -235,3 +235,12 @@ def test_without_labels_and_normalisation(tmp_path):
     got = load_bundle(export_bundle({"dense": content}, tmp_path / "b", samples=rows, name="Ranges").path).manifest
     assert (got.name, got.labels, got.inputs[0].content, got.inputs[0].std) == ("Ranges", (), "feature", ())
     assert not got.models[0].outputs[0].labelled
+
+
+def test_the_step_of_a_dequantized_answer_is_told(tmp_path):
+    tensors = [tensor((1, 4), name="x"), tensor((1, 4), "INT8", scale=0.25, zero=-3), tensor((1, 4), name="y")]
+    operators = [op("QUANTIZE", (0,), (1,)), op("DEQUANTIZE", (1,), (2,))]
+    content = file_of(tensors, operators, (0,), (2,), (("x",), ("y",)))
+    bundle = export_bundle({"a": content}, tmp_path / "b", samples=np.float32([[0.1, 0.2, 0.3, 9.0]]))
+    assert load_bundle(bundle.path).manifest.models[0].outputs[0].step == 0.25
+    np.testing.assert_array_equal(bundle.expected("a")["y"], np.float32([[0.0, 0.25, 0.25, 9.0]]))
