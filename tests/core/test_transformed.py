@@ -5,6 +5,10 @@ import pytest
 import tensorflow as tf
 
 from tests.zoo import keras, layers
+from tfcompress.core import flavor
+from tfcompress.core.copy import copy_layer
+from tfcompress.core.summary import summary
+from tfcompress.core.trace import trace
 from tfcompress.core.transformed import (
     Transform,
     Transformed,
@@ -235,3 +239,92 @@ def test_layers_take_the_form_for_inference_only_on_request():
 def test_only_models_are_baked():
     with pytest.raises(TypeError, match=r"`model` must be a keras\.Model"):
         finalize(dense())
+
+
+@keras.utils.register_keras_serializable("test_transformed")
+class Halves(Transform):
+    """Whole numbers that stand for halves: held as int8 codes of two axes, the first of length 1."""
+
+    def __init__(self, shape=None):
+        self.held_shape = None if shape is None else tuple(shape)
+
+    def build(self, wrapper, name, variable):
+        if self.held_shape is None or tf.as_dtype(variable.dtype).is_floating:
+            self.held_shape = tuple(variable.shape)
+            codes = np.round(np.asarray(variable) * 2).reshape(1, -1)
+            owner = next(part for part in (wrapper.layer, *flavor.sublayers(wrapper.layer, recursive=True))
+                         if any(own is variable for own in flavor.own_variables(part).values()))  # fmt: skip
+            path = next(path for path, own in flavor.own_variables(owner).items() if own is variable)
+            flavor.swap_variable(owner, path, codes.shape, "int8").assign(codes)
+
+    def __call__(self, value):
+        return tf.reshape(tf.cast(value, tf.float32) / 2, self.held_shape)
+
+    def held_bytes(self, variable):
+        return int(np.prod(variable.shape))
+
+    def get_config(self):
+        return {"shape": self.held_shape}
+
+
+def test_a_copy_of_a_wrapper_has_transforms_of_its_own():
+    wrapper = Transformed(dense(), {"kernel": [Shift()]})
+    other = copy_layer(wrapper)
+    wrapper.transforms["kernel"][0].amount.assign(100.0)
+    np.testing.assert_array_equal(other.value("kernel"), [[1, 2], [3, 4], [5, 6]])  # the shift is still 1
+    amount = other.transforms["kernel"][0].amount
+    assert any(weight is amount for weight in other.trainable_weights)
+
+
+def test_transforms_can_be_put_and_taken_away():
+    wrapper = Transformed(dense(), {"kernel": [Shift()]})
+    (shift,) = wrapper.transforms["kernel"]
+    shift.amount.assign(4.0)
+    wrapper.put({"kernel": [Scale(2.0), shift], "bias": [Scale(0.5)]})
+    np.testing.assert_array_equal(wrapper.value("kernel"), [[4, 6], [8, 10], [12, 14]])  # 2 w + 4, not built again
+    np.testing.assert_array_equal(wrapper.value("bias"), [5, 5])
+    wrapper.put({"kernel": [], "bias": []})
+    np.testing.assert_array_equal(wrapper(X), [[18.0, 21.0]])
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_a_variable_may_hold_codes_of_its_weight(policy, tmp_path):
+    layer = layers.Dense(2, name="dense", dtype=policy, kernel_regularizer="l2")
+    inputs = keras.Input((3,))
+    layer(inputs)
+    layer.set_weights([np.array([[0, 1.5], [-2, 3], [4, 0.5]], "float32"), np.array([10.0, 10.0], "float32")])
+    layer.trainable = False
+    wrapper = Transformed(layer, {"kernel": [Halves(), Scale(2.0)]})
+    model = keras.Model(inputs, wrapper(inputs))
+    kernel = next(w for w in layer.weights if tuple(w.shape) == (1, 6))
+    assert tf.as_dtype(kernel.dtype) == tf.int8 and len(layer.weights) == 2
+    np.testing.assert_array_equal(np.asarray(kernel), [[0, 3, -4, 6, 8, 1]])
+    expected = [[26.0, 15.0]]  # [1, 0, 2] @ 2 w + 10 = [2 * 8 + 10, 2 * 2.5 + 10]
+    np.testing.assert_array_equal(model(X), expected)
+    np.testing.assert_array_equal(wrapper.kernel, [[0, 3], [-4, 6], [8, 1]])
+    plain = wrapper.baked()
+    np.testing.assert_array_equal(plain.get_weights()[0], [[0, 3], [-4, 6], [8, 1]])
+    np.testing.assert_array_equal(bake(model)(X), expected)
+    np.testing.assert_array_equal(trace(model)(X), expected)
+    row = summary(model).rows[0]
+    assert (row.parameters, row.macs, row.before.bytes, row.after.bytes) == (8, 6, 32, 6 + 8)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(X), expected)
+    assert sorted(tf.as_dtype(w.dtype).name for w in loaded.weights) == ["float32", "int8"]
+
+
+def test_codes_stand_inside_recurrent_layers():
+    layer = layers.Bidirectional(layers.LSTM(2, return_sequences=True), name="both")
+    inputs = keras.Input((4, 3))
+    layer(inputs)
+    rng = np.random.default_rng(0)
+    layer.set_weights([np.round(rng.normal(size=w.shape) * 2) / 2 for w in layer.get_weights()])
+    x = rng.normal(size=(2, 4, 3)).astype("float32")
+    expected = np.asarray(layer(x))
+    layer.trainable = False
+    kernels = [name for name, w in named_weights(layer).items() if len(w.shape) == 2]
+    wrapper = Transformed(layer, {name: [Halves()] for name in kernels})
+    assert len(kernels) == 4
+    np.testing.assert_allclose(wrapper(x), expected, atol=1e-6)
+    np.testing.assert_allclose(wrapper.baked()(x), expected, atol=1e-6)

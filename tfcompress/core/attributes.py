@@ -1,6 +1,7 @@
 """What a layer holds in its attributes: values at paths such as "token" or "tables.0", found and exchanged."""
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,21 @@ def exchanged(owner: Any, others: dict[int, Any]) -> dict[str, Any]:
     attributes = {name: value for name, value in vars(owner).items() if name not in BOOKKEEPING}
     changed = {name: visit(value) for name, value in attributes.items()}
     return {name: value for name, value in changed.items() if value is not attributes[name]}
+
+
+@contextlib.contextmanager
+def exchanging(pairs: Iterable[tuple[Any, dict[int, Any]]]) -> Iterator[None]:
+    """While this holds, attributes of each owner hold the objects of `exchanged`; set past Keras' tracking."""
+    undo: list[tuple[dict, str, Any]] = []
+    try:
+        for owner, others in pairs:
+            for name, value in exchanged(owner, others).items() if others else ():
+                undo.append((vars(owner), name, vars(owner)[name]))
+                vars(owner)[name] = value
+        yield
+    finally:
+        for attributes, name, value in reversed(undo):
+            attributes[name] = value
 
 
 def owned(owner: Any, tracked: list, is_variable: Callable[[Any], bool], name: Callable[[Any], str]) -> dict[str, Any]:

@@ -23,9 +23,9 @@ Memo = dict[int, tuple[Any, Any]]
 def copy_layer(layer: Any, memo: Memo | None = None) -> Any:
     """A structural copy of a layer or model: built, equal weights, no variable shared.
 
-    Only what can hold state is new (layers, variables, metrics, random generators, containers, closures over those);
-    all else (functions, initializers, dtype policies) is shared. A copy starts with no recorded calls, a copy of a
-    compiled model is not compiled.
+    Only what can hold state is new (layers, variables, metrics, random generators, containers, closures over those,
+    and objects of classes that say so by `holds_state`: transforms of weights); all else (functions, initializers,
+    dtype policies) is shared. A copy starts with no recorded calls, a copy of a compiled model is not compiled.
 
     Args:
         layer: a layer or model of this process's Keras.
@@ -106,7 +106,7 @@ def _copy(memo: Memo, old: Any) -> Any:
 
     if flavor.is_graph(old) and not _hides_graph(old):
         return _copy_graph(memo, old)
-    if isinstance(old, flavor.COPIED):
+    if isinstance(old, flavor.COPIED) or getattr(type(old), "holds_state", False):
         return _copy_object(memo, old)
     if isinstance(old, types.MethodType):
         return types.MethodType(old.__func__, again(old.__self__))

@@ -48,6 +48,7 @@ regularizer_of = _chosen.regularizer_of
 constraint_of = _chosen.constraint_of
 constrain = _chosen.constrain
 add_penalty = _chosen.add_penalty
+swap_variable = _chosen.swap_variable
 watch_gradients = _chosen.watch_gradients
 input_specs = _chosen.input_specs
 replaced = _chosen.replaced

@@ -18,7 +18,7 @@ from keras.src.backend.common.variables import AutocastScope
 # A built Sequential keeps its graph in `_functional`; the class of plain graphs has no public name.
 from keras.src.models.functional import Functional
 
-from tfcompress.core.attributes import Spec, owned, specs_of_shapes
+from tfcompress.core.attributes import Spec, exchanging, owned, specs_of_shapes
 
 keras = tf.keras
 saving = keras3.saving
@@ -188,6 +188,19 @@ def add_penalty(layer: Any, variable: Any, penalty: Callable[[Any], Any]) -> Cal
     return undo
 
 
+def swap_variable(layer: Any, attribute: str, shape: Sequence[int], dtype: str) -> Any:
+    """A new variable, not trained, in place of the one in an attribute of a built layer; the old one is forgotten."""
+    old = getattr(layer, attribute)
+    locked = layer._tracker.locked
+    layer._tracker.unlock()
+    layer._untrack_variable(old)
+    new = layer.add_weight(name=old.name, shape=tuple(shape), dtype=dtype, initializer="zeros", trainable=False)
+    setattr(layer, attribute, new)
+    if locked:
+        layer._tracker.lock()
+    return new
+
+
 def watch_gradients(optimizer: Any, seen: Callable[[list], None]) -> Callable[[], None]:
     """Show `seen` the (gradient, variable) pairs of each step before they are applied; what is returned ends it."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)  # behind the one that scales losses
@@ -269,22 +282,30 @@ class _Scope(keras3.StatelessScope):
         self.updated[id(update[0])] = update[0]
 
 
+def _holds_codes(variable: Any) -> bool:
+    return not tf.as_dtype(variable.dtype).is_floating
+
+
 def replaced(layer: Any, replacements: Sequence[tuple[Any, Any]], call: Callable[[], Any]) -> Any:
     """The outputs of `call()`, for which variables of `layer` (at any depth) read as the given tensors.
 
     Args:
         layer: the layer whose call happens inside `call`.
-        replacements: (variable, tensor of its shape) pairs.
+        replacements: (variable, tensor) pairs; the tensor is of the variable's shape unless that holds whole numbers.
         call: computes the outputs.
 
     Returns:
         What `call` returns. What it assigned to other variables is assigned, what it added as losses is added.
     """
     around = get_stateless_scope()
-    scope = _Scope(state_mapping=replacements, collect_losses=True)
+    like = [(v, t) for v, t in replacements if not _holds_codes(v)]
+    codes = [(v, t) for v, t in replacements if _holds_codes(v)]  # a scope takes only tensors like the variable
+    parts = (layer, *sublayers(layer, recursive=True)) if codes else ()
+    pairs = [(part, {id(v): tf.cast(t, part.compute_dtype) for v, t in codes}) for part in parts]
+    scope = _Scope(state_mapping=like, collect_losses=True)
     if around is not None:
         scope.state_mapping = {**around.state_mapping, **scope.state_mapping}
-    with scope:
+    with scope, exchanging(pairs):
         outputs = call()
     hidden = {id(variable) for variable, _ in replacements}
     for variable in scope.updated.values():

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tf_keras.src.engine.keras_tensor import KerasTensor
 from tf_keras.src.layers.core import tf_op_layer
 
-from tfcompress.core.attributes import Spec, exchanged, held, owned, specs_of_shapes
+from tfcompress.core.attributes import Spec, exchanging, held, owned, specs_of_shapes
 from tfcompress.core.errors import CompressionError
 
 keras = tf.keras
@@ -203,6 +203,24 @@ def add_penalty(layer: Any, variable: Any, penalty: Callable[[Any], Any]) -> Cal
     return undo
 
 
+def swap_variable(layer: Any, attribute: str, shape: Sequence[int], dtype: str) -> Any:
+    """A new variable, not trained, in place of the one in an attribute of a built layer; the old one is forgotten."""
+    old = getattr(layer, attribute)
+    inner = getattr(old, "_variable", old)
+
+    def bound(loss: Any) -> bool:
+        while isinstance(loss, functools.partial):
+            loss = loss.args[0] if loss.args else None
+        return loss is old or getattr(loss, "_variable", loss) is inner
+
+    layer._callable_losses = [loss for loss in layer._callable_losses if not bound(loss)]
+    name = variable_name(old)
+    delattr(layer, attribute)
+    new = layer.add_weight(name=name, shape=tuple(shape), dtype=dtype, initializer="zeros", trainable=False)
+    setattr(layer, attribute, new)
+    return new
+
+
 def watch_gradients(optimizer: Any, seen: Callable[[list], None]) -> Callable[[], None]:
     """Show `seen` the (gradient, variable) pairs of each step before they are applied; what is returned ends it."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)  # behind the one that scales losses
@@ -262,7 +280,7 @@ def replaced(layer: Any, replacements: Sequence[tuple[Any, Any]], call: Callable
 
     Args:
         layer: the layer whose call happens inside `call`.
-        replacements: (variable, tensor of its shape) pairs.
+        replacements: (variable, tensor) pairs; the tensor is of the variable's shape unless that holds whole numbers.
         call: computes the outputs.
 
     Returns:
@@ -271,30 +289,25 @@ def replaced(layer: Any, replacements: Sequence[tuple[Any, Any]], call: Callable
     Raises:
         CompressionError: a variable stands in no attribute of the layer or its sublayers.
     """
-    undo: list[tuple[dict, str, Any]] = []
+    pairs: list[tuple[Any, dict[int, Any]]] = []
     seen: set[int] = set()
-    try:
-        for part in (layer, *sublayers(layer, recursive=True)):
-            others = {}
-            for _, value in held(part, is_variable):
-                for variable, tensor in replacements:
-                    inner = getattr(variable, "_variable", variable)
-                    if value is variable or getattr(value, "_variable", None) is inner:
-                        cast = value is not variable or hasattr(value, "_variable")
-                        others[id(value)] = tf.cast(tensor, part.compute_dtype if cast else value.dtype)
-                        seen.add(id(variable))
-            for name, value in exchanged(part, others).items() if others else ():
-                undo.append((vars(part), name, vars(part)[name]))
-                vars(part)[name] = value
-        missing = [variable_path(v) for v, _ in replacements if id(v) not in seen]
-        if missing:
-            raise CompressionError(
-                f"layer {layer.name!r} holds {missing} in none of its attributes, so nothing can stand in for it"
-            )
+    for part in (layer, *sublayers(layer, recursive=True)):
+        others = {}
+        for _, value in held(part, is_variable):
+            for variable, tensor in replacements:
+                inner = getattr(variable, "_variable", variable)
+                if value is variable or getattr(value, "_variable", None) is inner:
+                    cast = value is not variable or hasattr(value, "_variable") or not value.dtype.is_floating
+                    others[id(value)] = tf.cast(tensor, part.compute_dtype if cast else value.dtype)
+                    seen.add(id(variable))
+        pairs.append((part, others))
+    missing = [variable_path(v) for v, _ in replacements if id(v) not in seen]
+    if missing:
+        raise CompressionError(
+            f"layer {layer.name!r} holds {missing} in none of its attributes, so nothing can stand in for it"
+        )
+    with exchanging(pairs):
         return call()
-    finally:
-        for attributes, name, value in reversed(undo):
-            attributes[name] = value
 
 
 def cast_inputs(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:

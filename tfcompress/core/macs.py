@@ -8,7 +8,7 @@ from tfcompress.core.flavor import keras
 from tfcompress.core.inside import inner_calls
 from tfcompress.core.opaque import Opaque
 from tfcompress.core.replay import Call
-from tfcompress.core.transformed import Transformed, named_weights
+from tfcompress.core.transformed import Transformed, weight_shapes
 
 _LAYERS = keras.layers
 _TRANSPOSED = (_LAYERS.Conv1DTranspose, _LAYERS.Conv2DTranspose, _LAYERS.Conv3DTranspose)
@@ -23,10 +23,10 @@ def _positions(layer: Any, shape: tuple[int | None, ...]) -> int | None:
     return None if None in spatial else math.prod(d for d in spatial if d is not None)
 
 
-def _einsum_macs(layer: Any, given: tuple[int | None, ...]) -> int | None:
+def _einsum_macs(layer: Any, given: tuple[int | None, ...], shape: tuple[int, ...]) -> int | None:
     """Each number of the input meets the kernel once for every index of the kernel that the input does not have."""
     inputs, kernel = layer.equation.replace(" ", "").split("->")[0].split(",")
-    channels = math.prod(size for size, letter in zip(layer.kernel.shape, kernel, strict=True) if letter not in inputs)
+    channels = math.prod(size for size, letter in zip(shape, kernel, strict=True) if letter not in inputs)
     return None if None in given else math.prod(d for d in given if d is not None) * channels
 
 
@@ -48,15 +48,17 @@ def macs_of(call: Call) -> int | None:
     if isinstance(layer, Opaque):
         counts = [macs_of(inner) for inner in inner_calls(layer, call)]
         return None if None in counts else sum(count for count in counts if count is not None)
-    weights = [v for v in named_weights(layer).values() if flavor.variable_name(v) != "bias"]  # a GRU's has two axes
-    size = sum(math.prod(v.shape) for v in weights if len(v.shape) >= 2)
+    variables = weight_shapes(call.operation)
+    # A GRU's bias has two axes.
+    shapes = [shape for v, shape in variables if flavor.variable_name(v) != "bias" and len(shape) >= 2]
+    size = sum(map(math.prod, shapes))
     if not size or isinstance(layer, _LAYERS.Embedding | _LAYERS.BatchNormalization | _LAYERS.PReLU):
         return 0
     given, made = tuple(call.inputs[0].shape)[1:], tuple(call.outputs[0].shape)[1:]
     if isinstance(layer, _RECURRENT):
         return None if given[0] is None else size * given[0]
     if isinstance(layer, _LAYERS.EinsumDense):
-        return _einsum_macs(layer, given)
+        return _einsum_macs(layer, given, shapes[0])
     if isinstance(layer, _TRANSPOSED):
         positions = _positions(layer, given)
     elif isinstance(layer, (*_CONVOLUTIONS, _LAYERS.Dense)):

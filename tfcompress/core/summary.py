@@ -24,7 +24,8 @@ class Cost:
     """What weights take.
 
     Attributes:
-        bytes: of the weights; integers in whole bits a weight and 4 bytes a scale, everything else 4 bytes a number.
+        bytes: of the weights; integers in whole bits a weight and 4 bytes a scale, what is held in few bits as it is
+            held, everything else 4 bytes a number.
         zeros: share of the kernels' numbers that are zero, in [0, 1].
         distinct: the most distinct values that one kernel holds.
     """
@@ -104,7 +105,7 @@ def _values(layer: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
     if not isinstance(layer, Transformed):
         plain = [np.asarray(flavor.read(v)) for v in layer.weights]
         return plain, plain
-    before = [np.asarray(flavor.read(v)) for v in named_weights(layer.layer).values()]
+    before = [np.asarray(layer.trained(name)) for name in named_weights(layer.layer)]
     after = [
         np.asarray(layer.value(name)) if name in layer.transforms else old
         for name, old in zip(named_weights(layer.layer), before, strict=True)
@@ -112,13 +113,14 @@ def _values(layer: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return before, after
 
 
-def _cost(values: list[np.ndarray], bits: dict[int, tuple[int, int]]) -> Cost:
-    """bits: for each weight on a grid, by position, its bits and its number of scales."""
+def _cost(values: list[np.ndarray], bits: dict[int, tuple[int, int]], held: dict[int, int]) -> Cost:
+    """bits: for each weight on a grid, by position, its bits and its number of scales. held: the bytes of those that
+    are held as something else."""
     kernels = [v for v in values if v.ndim >= 2 and v.size]
     size = 0
     for position, value in enumerate(values):
         width, scales = bits.get(position, (32, 0))
-        size += -(-value.size * width // 8) + 4 * scales
+        size += held[position] if position in held else -(-value.size * width // 8) + 4 * scales
     total = sum(v.size for v in kernels)
     zeros = sum(int(np.sum(v == 0)) for v in kernels) / total if total else 0.0
     return Cost(size, zeros, max((np.unique(v).size for v in kernels), default=0))
@@ -126,14 +128,17 @@ def _cost(values: list[np.ndarray], bits: dict[int, tuple[int, int]]) -> Cost:
 
 def _row(name: str, layer: Any, done: str, macs: int | None) -> Row:
     before, after = _values(layer)
-    bits = {}
+    bits, held = {}, {}
     if isinstance(layer, Transformed):
-        names = list(named_weights(layer.layer))
+        variables = named_weights(layer.layer)
+        names = list(variables)
         bits = {names.index(w.weight): (w.bits, int(w.scale.size)) for w in layer.integers()}
+        steps = [(name, layer.held(name)) for name in names]
+        held = {names.index(name): step.held_bytes(variables[name]) for name, step in steps if step is not None}
     inner = layer.layer if isinstance(layer, Transformed) else layer
     parameters = sum(v.size for v in before)
     kind = f"{type(inner.layer).__name__}, closed" if isinstance(inner, Opaque) else type(inner).__name__
-    return Row(name, kind, done, parameters, macs, _cost(before, {}), _cost(after, bits))
+    return Row(name, kind, done, parameters, macs, _cost(before, {}, {}), _cost(after, bits, held))
 
 
 def _done(call: Call, notes: dict[str, str], readers: dict[int, list[Call]]) -> str:

@@ -12,6 +12,7 @@ from tfcompress.core.compressed import noted
 from tfcompress.core.copy import copy_layer
 from tfcompress.core.flavor import keras
 from tfcompress.core.grid import IntegerWeight
+from tfcompress.core.projected import carry
 from tfcompress.core.rebuild import rebuilt
 from tfcompress.core.replay import Call, replay
 
@@ -19,8 +20,16 @@ from tfcompress.core.replay import Call, replay
 class Transform:
     """What is done to one weight before its layer computes with it. Subclasses are registered with Keras.
 
-    A transform may own variables: it makes them in `build`, through the wrapper.
+    A transform may own variables: it makes them in `build`, through the wrapper. A copy of the wrapper has copies of
+    its transforms, and a wrapper made of those builds them once more.
+
+    Attributes:
+        held_shape: the weight's shape where its variable holds something else (packed codes) that this transform, the
+            weight's first, turns into the weight; None where the variable holds the weight.
     """
+
+    holds_state = True  # copied with the wrapper
+    held_shape: tuple[int, ...] | None = None
 
     def build(self, wrapper: "Transformed", name: str, variable: Any) -> None:
         """Make the transform's variables. `name` is the weight's name within its layer."""
@@ -32,6 +41,10 @@ class Transform:
     def integers(self, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, int] | None:
         """Codes, scale and bits when the result lies on an integer grid (result = codes * scale), else None."""
         return None
+
+    def held_bytes(self, variable: Any) -> int:
+        """What the weight takes as it is held; asked of transforms that have a `held_shape`."""
+        raise TypeError(f"{type(self).__name__} must define held_bytes")
 
     def describe(self) -> str:
         """A few words for the summary: "int8 per channel"."""
@@ -121,16 +134,39 @@ class Transformed(keras.layers.Layer):
         unknown = sorted(set(transforms) - set(weights))
         if unknown:
             raise ValueError(f"`transforms` must name weights of {layer.name!r}: {list(weights)}. Received: {unknown}")
+        object.__setattr__(self, "_transforms", dict.fromkeys(transforms, ()))
+        self.put(transforms)
+
+    def put(self, transforms: Mapping[str, Sequence[Transform]]) -> None:
+        """Have other transforms of some weights; those that a weight did not have are built.
+
+        Args:
+            transforms: for each weight all of its transforms from now on, first applied first; none: it is plain.
+        """
+        weights = named_weights(self.layer)
+        before = self.transforms
+        after = {**before, **{name: tuple(steps) for name, steps in transforms.items()}}
         # Held beside Keras' tracking, which would wrap the dictionary: the transforms are no layers.
-        object.__setattr__(self, "_transforms", {name: tuple(steps) for name, steps in transforms.items()})
+        object.__setattr__(self, "_transforms", after)
         for name, steps in transforms.items():
             for step in steps:
-                step.build(self, name, weights[name])
+                if not any(step is old for old in before.get(name, ())):
+                    step.build(self, name, weights[name])
 
     @property
     def transforms(self) -> dict[str, tuple[Transform, ...]]:
         """The transforms by weight, first applied first."""
         return dict(self._transforms)
+
+    def held(self, name: str) -> Transform | None:
+        """The transform that turns what the variable of this name holds into the weight; None: it holds the weight."""
+        first = next(iter(self._transforms.get(name, ())), None)
+        return first if first is not None and first.held_shape is not None else None
+
+    def trained(self, name: str) -> tf.Tensor:
+        """The weight of this name before its transforms."""
+        held, value = self.held(name), flavor.read(named_weights(self.layer)[name])
+        return value if held is None else held(value)
 
     def value(self, name: str) -> tf.Tensor:
         """The transformed weight of this name."""
@@ -154,10 +190,23 @@ class Transformed(keras.layers.Layer):
 
     def baked(self) -> Any:
         """A copy of the layer whose weights are the transformed ones."""
-        layer = copy_layer(self.layer)
+        layer = self.unpacked()
         weights = named_weights(layer)
         for name in self._transforms:
             weights[name].assign(self.value(name))
+        return layer
+
+    def unpacked(self) -> Any:
+        """A copy of the layer whose variables hold its weights, those before their transforms."""
+        packed = [name for name in self._transforms if self.held(name) is not None]
+        if not packed:
+            return copy_layer(self.layer)
+        layer = rebuilt(flavor.saving.serialize_keras_object(self.layer))
+        weights = named_weights(layer)
+        for name, variable in named_weights(self.layer).items():
+            weights[name].assign(self.trained(name))
+            if name not in packed:
+                carry(variable, weights[name])
         return layer
 
     def describe(self) -> str:
@@ -198,6 +247,17 @@ class Transformed(keras.layers.Layer):
         config["layer"] = rebuilt(config["layer"])
         config["transforms"] = {name: [load(step) for step in steps] for name, steps in config["transforms"].items()}
         return cls(**config)
+
+
+def weight_shapes(layer: Any) -> list[tuple[Any, tuple[int, ...]]]:
+    """The variables of a layer, transformed or not, each with the shape of the weight that it holds or stands for."""
+    if not isinstance(layer, Transformed):
+        return [(variable, tuple(variable.shape)) for variable in named_weights(layer).values()]
+    pairs = []
+    for name, variable in named_weights(layer.layer).items():
+        held = layer.held(name)
+        pairs.append((variable, tuple(variable.shape) if held is None or held.held_shape is None else held.held_shape))
+    return pairs
 
 
 @tf.autograph.experimental.do_not_convert
