@@ -1,0 +1,103 @@
+"""One budget for a whole model: which layers give up how much of their rank."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcompress.core.macs import macs_of
+from tfcompress.core.replay import calls
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What one layer may be, the layer as it is first.
+
+    Attributes:
+        costs: [options, kinds].
+        changes: [options], what each does to the model's answers; 0 first.
+    """
+
+    costs: np.ndarray
+    changes: np.ndarray
+
+
+def cost_of(flat: Any) -> dict[str, int]:
+    """Multiply-accumulates of one sample where they are known, parameters and bytes of a flat model."""
+    weights = {id(v): v for v in flat.weights}.values()
+    return {
+        "macs": sum(macs_of(call) or 0 for call in calls(flat)),
+        "params": sum(int(np.prod(v.shape)) for v in weights),
+        "bytes": sum(int(np.prod(v.shape)) * tf.as_dtype(v.dtype).size for v in weights),
+    }
+
+
+def distribute(layers: Sequence[Choices], whole: Mapping[str, int], budget: Mapping[str, float]) -> list[int]:
+    """One option for each layer, such that the model holds the budget and its answers change least.
+
+        min sum of changes  subject to  sum of costs <= budget
+
+    by a Lagrange multiplier found by bisection; then single layers are given back what still fits.
+
+    Args:
+        layers: what each may be; costs in the order of the budget's kinds.
+        whole: what the model costs now.
+        budget: kind -> fraction of `whole` in (0, 1], or a number.
+
+    Returns:
+        The place of each layer's option.
+
+    Raises:
+        ValueError: the budget cannot be held.
+
+    >>> cheap = Choices(np.array([[10.0], [5.0]]), np.array([0.0, 0.1]))
+    >>> dear = Choices(np.array([[10.0], [5.0]]), np.array([0.0, 0.9]))
+    >>> distribute([cheap, dear], {"macs": 20}, {"macs": 0.75})
+    [1, 0]
+    """
+    kinds = list(budget)
+    unknown = [kind for kind in kinds if not whole[kind]]
+    if unknown:
+        raise ValueError(
+            f"`rank` must be of what can be counted; the model's {unknown[0]} are not known, as with inputs of any "
+            f"size. Received: rank={dict(budget)!r}"
+        )
+    total = np.array([float(whole[kind]) for kind in kinds])
+    limits = np.array([budget[k] * whole[k] if budget[k] <= 1 else budget[k] for k in kinds])
+    rest = total - sum((layer.costs[0] for layer in layers), np.zeros(len(kinds)))
+
+    def cost(chosen: Sequence[int]) -> np.ndarray:
+        return rest + sum((layer.costs[n] for layer, n in zip(layers, chosen, strict=True)), np.zeros(len(kinds)))
+
+    def at(price: float) -> list[int]:
+        return [int(np.argmin(layer.changes + price * (layer.costs / total).sum(1))) for layer in layers]
+
+    low, high = 1e-12, 1e12
+    if (cost(at(high)) > limits).any():
+        least = dict(zip(kinds, map(int, cost(at(high))), strict=True))
+        raise ValueError(
+            f"`rank` {dict(budget)!r} cannot be held: at the lowest ranks of the layers that may change the model has "
+            f"{least} of {dict(whole)}"
+        )
+    for _ in range(80):
+        middle = float(np.sqrt(low * high))
+        low, high = (low, middle) if (cost(at(middle)) <= limits).all() else (middle, high)
+    return _given_back(layers, at(high), limits - cost(at(high)))
+
+
+def _given_back(layers: Sequence[Choices], chosen: list[int], slack: np.ndarray) -> list[int]:
+    """Better options for single layers, the one that helps most first, as long as they fit."""
+    while True:
+        best, place, option = 0.0, -1, -1
+        for n, layer in enumerate(layers):
+            gain = layer.changes[chosen[n]] - layer.changes
+            fits = (layer.costs - layer.costs[chosen[n]] <= slack).all(1)
+            gain = np.where(fits, gain, 0.0)
+            if gain.max() > best:
+                best, place, option = float(gain.max()), n, int(np.argmax(gain))
+        if place < 0:
+            return chosen
+        slack = slack - (layers[place].costs[option] - layers[place].costs[chosen[place]])
+        chosen[place] = option

@@ -1,0 +1,62 @@
+"""What layers read on data: the second moments by which a decomposition is weighted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.core.samples import Samples, inputs_of
+from tfcompress.factorize.target import Target
+
+SAMPLES = 512  # of the data, at most
+_ROWS = 4096  # positions of one batch, at most
+_WIDEST = 4096  # numbers of a position from which on only their own squares are summed
+_RIDGE = 1e-2  # of the mean square: what the data do not show is kept at this weight
+
+
+def second_moments(flat: Any, targets: Sequence[Target], data: Any) -> dict[int, np.ndarray]:
+    """For each layer R with R R' = mean of x x' + ridge over the rows x that its kernel meets.
+
+    Args:
+        flat: the flat graph that holds the layers.
+        targets: its layers.
+        data: samples of the model's inputs; the first 512 are used.
+
+    Returns:
+        By the layer's id: a lower triangular [n, n], or the diagonal [n] of wide layers and tables. Layers whose rows
+        are not known are left out.
+    """
+    calls = [(target, call.inputs[0]) for target in targets for call in target.calls]
+    taps = keras.Model(flavor.graph_inputs(flat), [tensor for _, tensor in calls])
+    sums: dict[int, np.ndarray] = {}
+    counts: dict[int, int] = {}
+    rng = np.random.default_rng(0)
+    for arrays in Samples(data, inputs_of(flat), limit=SAMPLES):
+        given = flavor.pack_like(flavor.graph_inputs(flat), [tf.convert_to_tensor(a) for a in arrays])
+        outputs = flavor.flatten(taps(given, training=False))
+        for (target, _), values in zip(calls, outputs, strict=True):
+            rows = target.rows(np.asarray(values))
+            if rows is None:
+                continue
+            if rows.ndim == 2 and len(rows) > _ROWS:
+                rows = rows[np.sort(rng.choice(len(rows), _ROWS, replace=False))]
+            key = id(target.layer)
+            sums[key] = sums.get(key, 0.0) + _sum(rows, target)
+            counts[key] = counts.get(key, 0) + len(rows)
+    return {key: _root(total / counts[key]) for key, total in sums.items()}
+
+
+def _sum(rows: np.ndarray, target: Target) -> np.ndarray:
+    if rows.ndim == 1:
+        return np.bincount(rows, minlength=target.shape[0]).astype("float64")
+    return np.sum(rows**2, 0) if rows.shape[1] > _WIDEST else rows.T @ rows
+
+
+def _root(moment: np.ndarray) -> np.ndarray:
+    if moment.ndim == 1:
+        return np.sqrt(moment + max(_RIDGE * float(np.mean(moment)), 1e-12))
+    ridge = max(_RIDGE * float(np.trace(moment)) / len(moment), 1e-12)
+    return np.linalg.cholesky(moment + ridge * np.eye(len(moment)))

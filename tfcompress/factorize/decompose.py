@@ -1,0 +1,267 @@
+"""Kernels as products of smaller ones: from one array [..., inputs, outputs] to the arrays of the layers in its place.
+
+| method    | layers in its place                                          | ranks            |
+|-----------|--------------------------------------------------------------|------------------|
+| svd       | k x k to r channels, 1 x 1 (of a matrix: two matrices)       | r                |
+| channel   | 1 x 1 to r channels, k x k                                   | r                |
+| spatial   | k x 1 to r channels, 1 x k                                   | r                |
+| tucker2   | 1 x 1 to r1 channels, k x k to r2 channels, 1 x 1            | r1, r2           |
+| cp        | 1 x 1 to r channels, k x k of each channel alone, 1 x 1      | r                |
+| depthwise | k x k of each channel alone, m times, 1 x 1                  | m                |
+
+Tucker-2 and CP are tensorly's. The others are singular value decompositions of one matrix or of one for each channel,
+and NumPy's: tensorly has no kernels in it, and passes such a matrix to NumPy.
+"""
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+METHODS = ("svd", "tucker2", "cp", "spatial", "channel", "depthwise")
+_GRAM = 1 << 21  # numbers in a matrix from which on its Gram matrix is decomposed instead
+
+
+def methods_of(shape: Sequence[int]) -> tuple[str, ...]:
+    """The methods that a kernel of this shape can be decomposed by; without a window, all would be the same.
+
+    >>> methods_of((64, 32)), methods_of((3, 32, 64))
+    (('svd',), ('svd', 'tucker2', 'cp', 'channel', 'depthwise'))
+    """
+    window = shape[:-2]
+    if math.prod(window) == 1:
+        return ("svd",)
+    flat = len(window) < 2 or min(window) == 1
+    return tuple(method for method in METHODS if not (method == "spatial" and flat))
+
+
+def full_ranks(shape: Sequence[int], method: str) -> tuple[int, ...]:
+    """The ranks at which a method gives any kernel of this shape exactly.
+
+    Of CP it is a bound that always suffices, the product of the two smallest of the axes' sizes.
+
+    >>> full_ranks((3, 3, 16, 32), "tucker2"), full_ranks((3, 3, 16, 32), "spatial")
+    ((16, 32), (48,))
+    """
+    *window, inputs, outputs = shape
+    places = math.prod(window)
+    if method == "tucker2":
+        return min(inputs, places * outputs), min(outputs, places * inputs)
+    first, second = {
+        "svd": (places * inputs, outputs),
+        "channel": (inputs, places * outputs),
+        "spatial": (window[0] * inputs, window[-1] * outputs) if window else (0, 0),
+        "depthwise": (places, outputs),
+        "cp": tuple(sorted((places, inputs, outputs))[:2]),
+    }[method]
+    return (first * second,) if method == "cp" else (min(first, second),)
+
+
+def factor_shapes(shape: Sequence[int], method: str, ranks: Sequence[int]) -> list[tuple[int, ...]]:
+    """The shapes of what `decompose` returns.
+
+    >>> factor_shapes((3, 3, 16, 32), "tucker2", (4, 8))
+    [(1, 1, 16, 4), (3, 3, 4, 8), (1, 1, 8, 32)]
+    """
+    *window, inputs, outputs = shape
+    ones, rank, last = (1,) * len(window), ranks[0], ranks[-1]
+    first, second = ((window[0], 1), (1, window[-1])) if window else ((), ())
+    return {
+        "svd": lambda: [(*window, inputs, rank), (*ones, rank, outputs)],
+        "channel": lambda: [(*ones, inputs, rank), (*window, rank, outputs)],
+        "spatial": lambda: [(*first, inputs, rank), (*second, rank, outputs)],
+        "tucker2": lambda: [(*ones, inputs, rank), (*window, rank, last), (*ones, last, outputs)],
+        "cp": lambda: [(*ones, inputs, rank), (*window, rank, 1), (*ones, rank, outputs)],
+        "depthwise": lambda: [(*window, inputs, rank), (*ones, inputs * rank, outputs)],
+    }[method]()
+
+
+def decompose(
+    kernel: np.ndarray, method: str, ranks: Sequence[int], root: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """The arrays of the layers that stand for a kernel.
+
+    svd:        min over rank(W') <= r of |R' (W - W')|,   R = `root`, the identity by default
+
+    Args:
+        kernel: [..., inputs, outputs], the axes of the window first; a matrix has none.
+        method: one of `methods_of(kernel.shape)`.
+        ranks: as many as the table above says; more than `full_ranks` are cut to these.
+        root: of "svd" only: R with R R' the second moment of what the kernel is multiplied with, [n, n] lower
+            triangular or the diagonal [n], n = window * inputs.
+
+    Returns:
+        float64 arrays in Keras' layouts, first applied first: kernels [..., inputs, outputs]; of a convolution of each
+        channel alone [..., channels, multiplier].
+
+    Source: Zhang et al. 2016, arXiv:1505.06798 (svd); Jaderberg et al. 2014, arXiv:1405.3866 (spatial); Kim et al.
+    2016, arXiv:1511.06530 (tucker2); Lebedev et al. 2015, arXiv:1412.6553 (cp); Guo et al. 2018, arXiv:1806.08940
+    (depthwise); Chen et al. 2021 (DRONE), Wang et al. 2024, arXiv:2403.07378 (weighted svd).
+
+    >>> first, second = decompose(np.outer([1.0, 2.0], [3.0, 4.0, 5.0]), "svd", [1])
+    >>> np.round(first @ second, 6).tolist()
+    [[3.0, 4.0, 5.0], [6.0, 8.0, 10.0]]
+    """
+    kernel = np.asarray(kernel, np.float64)
+    limits = full_ranks(kernel.shape, method)
+    ranks = [min(int(rank), limit) for rank, limit in zip(ranks, limits, strict=True)]
+    if method == "svd":
+        return _svd(kernel, ranks[0], root)
+    return _SPLIT[method](kernel, *ranks)
+
+
+def compose(method: str, factors: Sequence[np.ndarray]) -> np.ndarray:
+    """The kernel that arrays of `decompose` stand for.
+
+    >>> compose("svd", [np.ones((2, 1)), np.ones((1, 3))]).tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
+    """
+    first, *_, last = factors
+    last = last.reshape(last.shape[-2:]) if method not in ("spatial", "channel") else last
+    if method == "svd":
+        return first @ last
+    if method == "channel":
+        return np.einsum("ir,...ro->...io", first.reshape(first.shape[-2:]), last)
+    if method == "spatial":
+        return np.einsum("hir,wro->hwio", first[:, 0], last[0])
+    if method == "depthwise":
+        pointwise = last.reshape(first.shape[-2], first.shape[-1], -1)
+        return np.einsum("...im,imo->...io", first, pointwise)
+    reduce = first.reshape(first.shape[-2:])
+    if method == "tucker2":
+        return np.einsum("ia,...ab,bo->...io", reduce, factors[1], last, optimize=True)
+    return np.einsum("ir,...r,ro->...io", reduce, factors[1][..., 0], last, optimize=True)
+
+
+def thin_svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Singular vectors and values: matrix = U diag(s) V, s falling.
+
+    Large matrices go by the eigenvectors of the smaller Gram matrix, which is several times faster; singular values
+    below 1e-7 of the largest are noise there, and what they span is kept whole by the product with the matrix.
+    """
+    if matrix.size < _GRAM:
+        return np.linalg.svd(matrix, full_matrices=False)
+    if matrix.shape[0] < matrix.shape[1]:
+        left, values, right = thin_svd(matrix.T)
+        return right.T, values, left.T
+    _, vectors = np.linalg.eigh(matrix.T @ matrix)
+    right = vectors[:, ::-1]
+    scaled = matrix @ right
+    values = np.linalg.norm(scaled, axis=0)
+    return scaled / np.maximum(values, 1e-300), values, right.T
+
+
+def balanced(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest matrix of a rank as two factors of equal norms."""
+    left, values, right = thin_svd(matrix)
+    root = np.sqrt(values[:rank])
+    return left[:, :rank] * root, root[:, None] * right[:rank]
+
+
+def weighted(root: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """R' M for a root as of `decompose`."""
+    return root[:, None] * matrix if root.ndim == 1 else root.T @ matrix
+
+
+def _svd(kernel: np.ndarray, rank: int, root: np.ndarray | None) -> list[np.ndarray]:
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    if root is None:
+        first, second = balanced(matrix, rank)
+    else:
+        first, second = balanced(weighted(root, matrix), rank)
+        first = first / root[:, None] if root.ndim == 1 else np.linalg.solve(root.T, first)
+    ones = (1,) * (kernel.ndim - 2)
+    return [first.reshape(*kernel.shape[:-1], rank), second.reshape(*ones, rank, -1)]
+
+
+def _channel(kernel: np.ndarray, rank: int) -> list[np.ndarray]:
+    *window, inputs, outputs = kernel.shape
+    first, second = balanced(np.moveaxis(kernel, -2, 0).reshape(inputs, -1), rank)
+    core = np.moveaxis(second.reshape(rank, *window, outputs), 0, -2)
+    return [first.reshape(*(1,) * len(window), inputs, rank), core]
+
+
+def spatial_matrix(kernel: np.ndarray) -> np.ndarray:
+    """[height * inputs, width * outputs]: the matrix that "spatial" decomposes."""
+    height, width, inputs, outputs = kernel.shape
+    return kernel.transpose(0, 2, 1, 3).reshape(height * inputs, width * outputs)
+
+
+def _spatial(kernel: np.ndarray, rank: int) -> list[np.ndarray]:
+    height, width, inputs, outputs = kernel.shape
+    first, second = balanced(spatial_matrix(kernel), rank)
+    across = second.reshape(rank, width, outputs).transpose(1, 0, 2)
+    return [first.reshape(height, 1, inputs, rank), across[None]]
+
+
+def _tucker2(kernel: np.ndarray, reads: int, makes: int) -> list[np.ndarray]:
+    *window, inputs, outputs = kernel.shape
+    ones = (1,) * len(window)
+    tensor = kernel.reshape(-1, inputs, outputs)
+    if not tensor.any():
+        return [np.zeros((*ones, inputs, reads)), np.zeros((*window, reads, makes)), np.zeros((*ones, makes, outputs))]
+    (core, (first, last)), _ = _fitted("partial_tucker", tensor, [reads, makes], modes=[1, 2])
+    scale = np.linalg.norm(core) ** (1 / 3)  # the three arrays of comparable size: they are trained on
+    core = core * (scale / np.linalg.norm(core))
+    return [(first * scale).reshape(*ones, inputs, reads), core.reshape(*window, reads, makes),
+            (last.T * scale).reshape(*ones, makes, outputs)]  # fmt: skip
+
+
+def _cp(kernel: np.ndarray, rank: int) -> list[np.ndarray]:
+    *window, inputs, outputs = kernel.shape
+    tensor = kernel.reshape(-1, inputs, outputs)
+    factors = _exact_cp(tensor) if rank == full_ranks(kernel.shape, "cp")[0] else _fitted_cp(tensor, rank)
+    norms = [np.maximum(np.linalg.norm(factor, axis=0), 1e-30) for factor in factors]
+    mean = np.cbrt(np.prod(norms, axis=0))
+    places, reads, makes = (factor / norm * mean for factor, norm in zip(factors, norms, strict=True))
+    ones = (1,) * len(window)
+    return [reads.reshape(*ones, inputs, rank), places.reshape(*window, rank, 1), makes.T.reshape(*ones, rank, outputs)]
+
+
+def _fitted_cp(tensor: np.ndarray, rank: int) -> list[np.ndarray]:
+    if not tensor.any():
+        return [np.zeros((size, rank)) for size in tensor.shape]
+    weights, factors = _fitted("parafac", tensor, rank, init="svd", random_state=0)
+    return [factors[0] * weights, *factors[1:]]
+
+
+def _exact_cp(tensor: np.ndarray) -> list[np.ndarray]:
+    """One component for each pair of places on the two shortest axes; its third factor is what stands there."""
+    order = np.argsort(tensor.shape, kind="stable")
+    first, second, long = np.transpose(tensor, order).shape
+    pairs = list(itertools.product(range(first), range(second)))
+    found = [np.eye(first)[:, [a for a, _ in pairs]], np.eye(second)[:, [b for _, b in pairs]],
+             np.transpose(tensor, order).reshape(-1, long).T]  # fmt: skip
+    return [found[list(order).index(axis)] for axis in range(3)]
+
+
+def _depthwise(kernel: np.ndarray, multiplier: int) -> list[np.ndarray]:
+    *window, inputs, outputs = kernel.shape
+    channels = np.moveaxis(kernel, -2, 0).reshape(inputs, -1, outputs)
+    left, values, right = np.linalg.svd(channels, full_matrices=False)
+    root = np.sqrt(values[:, :multiplier])
+    first = np.moveaxis(left[..., :multiplier] * root[:, None], 0, 1)
+    pointwise = root[..., None] * right[:, :multiplier]
+    ones = (1,) * len(window)
+    return [first.reshape(*window, inputs, multiplier), pointwise.reshape(*ones, inputs * multiplier, outputs)]
+
+
+_SPLIT: dict[str, Callable[..., list[np.ndarray]]] = {
+    "channel": _channel, "spatial": _spatial, "tucker2": _tucker2, "cp": _cp, "depthwise": _depthwise,
+}  # fmt: skip
+
+
+def _fitted(name: str, *args: Any, **kwargs: Any) -> Any:
+    """What a decomposition of tensorly returns."""
+    try:
+        from tensorly import decomposition
+    except ModuleNotFoundError as error:
+        if error.name != "tensorly":
+            raise
+        raise ImportError("Tucker-2 and CP need tensorly: pip install 'tfcompress[factorize]'") from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Trying to compute SVD")  # more components than an axis has places
+        return getattr(decomposition, name)(*args, **kwargs)

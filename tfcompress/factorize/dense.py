@@ -1,0 +1,173 @@
+"""Dense, EinsumDense and Embedding: kernels that are matrices, and two layers in the place of one."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.factorize.target import Target, product, shared, summed, without
+
+_LAYERS = keras.layers
+# What the layer that carries the name on does not take over: adapters and integers of Keras' own.
+_OWN = ("lora_rank", "lora_alpha", "quantization_config", "kernel_constraint", "name", "trainable", "dtype")
+
+
+class DenseTarget(Target):
+    """[inputs, units] as a Dense of r units without a bias and the layer itself behind it."""
+
+    def positions(self, method: str) -> tuple[int, list[int]] | None:
+        each = [product(tuple(call.outputs[0].shape)[1:-1]) for call in self.calls]
+        return summed([(count, [count, count]) for count in each])
+
+    def parts(self, method: str, ranks: Sequence[int]) -> list[Any]:
+        config = self.layer.get_config()
+        first = _LAYERS.Dense(
+            ranks[0], use_bias=False, kernel_initializer=config["kernel_initializer"],
+            kernel_regularizer=config["kernel_regularizer"], **shared(self.layer, f"{self.layer.name}.reduce"),
+        )  # fmt: skip
+        return [first, _LAYERS.Dense.from_config({**without(config, *_OWN), **shared(self.layer, self.layer.name)})]
+
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        return values.reshape(-1, values.shape[-1]).astype("float64")
+
+
+@dataclass(frozen=True)
+class Equation:
+    """An einsum of an input and a kernel, its letters by what they do.
+
+    Attributes:
+        given: letters of the input, "..." first where it has any number of axes.
+        kernel: letters of the kernel.
+        made: letters of the output.
+    """
+
+    given: str
+    kernel: str
+    made: str
+
+    @classmethod
+    def of(cls, text: str) -> "Equation":
+        """The equation of an EinsumDense."""
+        given, kernel, made = re.split(r",|->", text.replace(" ", ""))
+        return cls(given, kernel, made)
+
+    @property
+    def read(self) -> str:
+        """Letters that are summed over."""
+        return "".join(c for c in self.kernel if c in self.given and c not in self.made)
+
+    @property
+    def new(self) -> str:
+        """Letters that only the kernel and the output have."""
+        return "".join(c for c in self.kernel if c in self.made and c not in self.given)
+
+    @property
+    def left(self) -> str:
+        """What of the input the kernel does not sum over, in its order."""
+        return "".join(c for c in self.given if c not in self.read)
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether the kernel, its axes moved, is one matrix from what is read to what is new."""
+        whole = sorted(self.kernel) == sorted(self.read + self.new) and bool(self.read) and bool(self.new)
+        return whole and not self.given.endswith("...")
+
+    def split(self) -> tuple[str, str]:
+        """The equations of two layers with an axis of their own between them.
+
+        >>> Equation.of("abc,cde->abde").split()
+        ('abc,cz->abz', 'abz,zde->abde')
+        """
+        rank = next(c for c in "zyxwvutsrqponmlkjihgfedcba" if c not in self.given + self.kernel + self.made)
+        return (f"{self.given},{self.read}{rank}->{self.left}{rank}",
+                f"{self.left}{rank},{rank}{self.new}->{self.made}")  # fmt: skip
+
+
+class EinsumTarget(Target):
+    """A kernel [read ..., new ...], its axes in any order, as two EinsumDense."""
+
+    def __init__(self, layer: Any, calls: Sequence[Any]) -> None:
+        super().__init__(layer, calls)
+        self.equation = Equation.of(layer.equation)
+        sizes = dict(zip(self.equation.kernel, map(int, layer.kernel.shape), strict=True))
+        self._read = tuple(sizes[c] for c in self.equation.read)
+        self._new = tuple(sizes[c] for c in self.equation.new)
+        order = [self.equation.kernel.index(c) for c in self.equation.read + self.equation.new
+                 if c in self.equation.kernel]  # fmt: skip
+        self._order = order
+
+    def problem(self) -> str | None:
+        if not self.equation.is_matrix:
+            return f"its equation {self.layer.equation!r} is no product with one matrix"
+        return None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return math.prod(self._read), math.prod(self._new)
+
+    @property
+    def kernel(self) -> np.ndarray:
+        return np.transpose(np.asarray(flavor.read(self.variable), np.float64), self._order).reshape(self.shape)
+
+    def arranged(self, value: Any) -> Any:
+        return tf.reshape(tf.transpose(value, self._order), self.shape)
+
+    def assign(self, kernel: np.ndarray) -> None:
+        value = np.transpose(kernel.reshape(*self._read, *self._new), np.argsort(self._order))
+        self.variable.assign(value.astype("float32"))
+
+    def positions(self, method: str) -> tuple[int, list[int]] | None:
+        each = [product(tuple(call.inputs[0].shape)[1:]) for call in self.calls]
+        counts = [None if n is None else n // math.prod(self._read) for n in each]
+        return summed([(count, [count, count]) for count in counts])
+
+    def parts(self, method: str, ranks: Sequence[int]) -> list[Any]:
+        config = self.layer.get_config()
+        into, out = self.equation.split()
+        first = _LAYERS.EinsumDense(
+            into, (*self._free(), ranks[0]), kernel_initializer=config["kernel_initializer"],
+            kernel_regularizer=config["kernel_regularizer"], **shared(self.layer, f"{self.layer.name}.reduce"),
+        )  # fmt: skip
+        own = {**without(config, *_OWN), **shared(self.layer, self.layer.name), "equation": out}
+        return [first, _LAYERS.EinsumDense.from_config(own)]
+
+    def _free(self) -> list[int | None]:
+        """Sizes of what the kernel leaves as it is; without an ellipsis the first letter is the batch, left out."""
+        letters = self.equation.given.replace("...", "")
+        shape = tuple(self.calls[0].inputs[0].shape)
+        sizes = dict(zip(letters, shape[len(shape) - len(letters) :], strict=True))
+        left = self.equation.left
+        return [sizes[c] for c in (left.replace("...", "") if "..." in left else left[1:])]
+
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        letters = self.equation.given.replace("...", "")
+        axes = [values.ndim - len(letters) + letters.index(c) for c in self.equation.read]
+        last = np.moveaxis(values, axes, range(values.ndim - len(axes), values.ndim))
+        return last.reshape(-1, math.prod(self._read)).astype("float64")
+
+
+class EmbeddingTarget(Target):
+    """A table [words, width] as a table of r columns and a Dense without a bias."""
+
+    weight = "embeddings"
+
+    def positions(self, method: str) -> tuple[int, list[int]] | None:
+        each = [product(tuple(call.inputs[0].shape)[1:]) for call in self.calls]
+        return summed([(0 if count is not None else None, [0 if count is not None else None, count]) for count in each])
+
+    def parts(self, method: str, ranks: Sequence[int]) -> list[Any]:
+        config = {**without(self.layer.get_config(), *_OWN, "embeddings_constraint"), "output_dim": ranks[0]}
+        table = _LAYERS.Embedding.from_config({**config, **shared(self.layer, f"{self.layer.name}.table")})
+        regularizer = config.get("embeddings_regularizer")
+        dense = _LAYERS.Dense(self.layer.output_dim, use_bias=False, kernel_regularizer=regularizer,
+                              **shared(self.layer, self.layer.name))  # fmt: skip
+        return [table, dense]
+
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        return values.reshape(-1).astype("int64")

@@ -1,0 +1,135 @@
+"""A penalty that takes kernels towards low rank while a model trains."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.flavor import keras
+from tfcompress.core.select import matcher
+from tfcompress.factorize.candidates import target_of
+from tfcompress.factorize.decompose import methods_of
+from tfcompress.factorize.target import Target
+
+_METHODS = ("tucker2", "svd", "channel", "spatial")
+
+
+class NuclearNorm(keras.callbacks.Callback):
+    """strength * sum over kernels of the sum of their singular values: the small ones go to zero.
+
+    As a callback of `fit` it holds for that fit; `attach` and `detach` are for loops of one's own, in which the
+    penalties are among `model.losses`. `factorize_model(model, {"energy": 0.99})` then finds what is left. The layers'
+    configuration stays as it is, and so does the model's file.
+
+    Args:
+        strength: factor of the penalty in the loss, > 0.
+        select: which layers: a layer class, a name pattern, a layer, a predicate, or a list of these. Default: all that
+            `factorize_model` knows.
+        method: the form that convolutions are to take, which says what their matrices are: "svd" [window * inputs,
+            outputs], "channel" [inputs, window * outputs], "spatial" [height * inputs, width * outputs], "tucker2" the
+            first two, half each.
+
+    Raises:
+        ValueError: `strength` is not above 0; the method is unknown.
+
+    Source: Fazel 2002, "Matrix rank minimization with applications"; for tensors the overlapped norm of Tomioka et al.
+        2010, arXiv:1010.0789.
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, kernel_initializer="identity")])
+    >>> penalty = NuclearNorm(0.25)
+    >>> penalty.attach(model)
+    >>> [round(float(loss), 4) for loss in model.losses]
+    [1.0]
+    >>> penalty.detach()
+    >>> model.losses
+    []
+    """
+
+    def __init__(self, strength: float, select: Any = None, method: str = "tucker2") -> None:
+        super().__init__()
+        if isinstance(strength, bool) or not isinstance(strength, int | float) or not strength > 0:
+            raise ValueError(f"`strength` must be above 0. Received: strength={strength!r}")
+        if method not in _METHODS:
+            raise ValueError(f"`method` must be one of {', '.join(_METHODS)}. Received: method={method!r}")
+        self.strength, self.select, self.method = strength, select, method
+        self._undo: list[Callable[[], None]] = []
+
+    def attach(self, model: Any) -> None:
+        """Add the penalty to a model's losses; nothing where it is attached already.
+
+        Raises:
+            ValueError: there is no kernel with a low-rank form, or the selection matches nothing.
+        """
+        if self._undo:
+            return
+        matches = matcher(self.select, model)
+        found = [target for layer in flavor.sublayers(model, recursive=True)
+                 if layer.built and matches(layer) and (target := target_of(layer)[0]) is not None]  # fmt: skip
+        if not found:
+            raise ValueError(f"`NuclearNorm` needs kernels with a low-rank form. Received: {model.name!r}")
+        for target in found:
+            penalty = functools.partial(self._penalty, target)
+            self._undo.append(flavor.add_penalty(target.layer, target.variable, penalty))
+
+    def detach(self) -> None:
+        """Take the penalty out of the losses; nothing where it is not attached."""
+        for undo in self._undo:
+            undo()
+        self._undo = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.attach(self.model)
+        _remake(self.model)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.detach()
+        _remake(self.model)
+
+    def _penalty(self, target: Target, value: Any) -> tf.Tensor:
+        tensor = tf.cast(flavor.read(value) if flavor.is_variable(value) else tf.convert_to_tensor(value), tf.float32)
+        kernel = target.arranged(tensor)
+        method = self.method if self.method in methods_of(target.shape) else "svd"
+        reads = lambda: tf.reshape(_moved(kernel), (target.shape[-2], -1))  # noqa: E731
+        makes = lambda: tf.reshape(kernel, (-1, target.shape[-1]))  # noqa: E731
+        if method == "tucker2":
+            return self.strength * (nuclear_norm(reads()) + nuclear_norm(makes())) / 2
+        if method == "spatial":
+            height, width, inputs, outputs = target.shape
+            return self.strength * nuclear_norm(
+                tf.reshape(tf.transpose(kernel, (0, 2, 1, 3)), (height * inputs, width * outputs)))  # fmt: skip
+        return self.strength * nuclear_norm(reads() if method == "channel" else makes())
+
+
+@tf.custom_gradient
+def nuclear_norm(matrix: tf.Tensor) -> Any:
+    """The sum of singular values of a matrix, by the eigenvalues of its smaller Gram matrix; gradient U V'.
+
+    >>> float(nuclear_norm(tf.constant([[3.0, 0.0], [0.0, -4.0]])))
+    7.0
+    """
+    wide = matrix.shape[0] < matrix.shape[1]
+    tall = tf.transpose(matrix) if wide else matrix
+    values, vectors = tf.linalg.eigh(tf.matmul(tall, tall, transpose_a=True))
+    values = tf.sqrt(tf.maximum(values, 0.0))
+    # Below the precision of the Gram matrix a direction is noise: it has no gradient.
+    inverse = tf.where(values > 1e-3 * tf.reduce_max(values), 1.0 / tf.maximum(values, 1e-30), 0.0)
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        sign = tf.matmul(tall, tf.matmul(vectors * inverse, vectors, transpose_b=True))
+        return upstream * (tf.transpose(sign) if wide else sign)
+
+    return tf.reduce_sum(values), gradient
+
+
+def _moved(kernel: tf.Tensor) -> tf.Tensor:
+    """[window..., inputs, outputs] with the inputs first."""
+    rank = kernel.shape.rank
+    return tf.transpose(kernel, (rank - 2, *range(rank - 2), rank - 1))
+
+
+def _remake(model: Any) -> None:
+    """Have a model's training step traced again: one that was traced before knows nothing of the penalty."""
+    if getattr(model, "train_function", None) is not None:
+        model.make_train_function(force=True)

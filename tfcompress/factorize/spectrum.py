@@ -1,0 +1,145 @@
+"""What each rank of a kernel costs in accuracy: relative errors without a fit for each."""
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfcompress.factorize.decompose import compose, decompose, full_ranks, spatial_matrix, thin_svd, weighted
+from tfcompress.factorize.vbmf import vbmf_rank
+
+_EACH, _PAIRS, _FITTED = 24, 12, 6  # ranks that a budget chooses from: of one rank, of each of two, of CP
+
+
+class Spectrum:
+    """A kernel's relative error by method and rank.
+
+        error(ranks) = |R' (W - W')| / |R' W|
+
+    R is the identity, or a root of the second moment of what the kernel is multiplied with: then it is the relative
+    error of the layer's output. Of Tucker-2 it is that of the truncated higher-order SVD, which the fit only betters.
+
+    Args:
+        kernel: [..., inputs, outputs], as of `decompose`.
+        method: as of `decompose`.
+        root: as of `decompose`, for any method.
+    """
+
+    def __init__(self, kernel: np.ndarray, method: str, root: np.ndarray | None = None) -> None:
+        self.kernel, self.method, self.root = np.asarray(kernel, np.float64), method, root
+        self.full = full_ranks(kernel.shape, method)
+        self._norm = max(float(np.linalg.norm(self._weighted(self.kernel))), 1e-30)
+        self._known: dict[tuple[int, ...], float] = {}
+
+    def error(self, ranks: Sequence[int]) -> float:
+        """The relative error at these ranks, at least 0."""
+        ranks = tuple(min(int(rank), limit) for rank, limit in zip(ranks, self.full, strict=True))
+        if ranks == self.full:
+            return 0.0
+        if self._table is not None:
+            return float(self._table[tuple(rank - 1 for rank in ranks)])
+        if ranks not in self._known:
+            self._known[ranks] = self.error_of(self.approximation(ranks))
+        return self._known[ranks]
+
+    def error_of(self, other: np.ndarray) -> float:
+        """The relative error of another kernel."""
+        return float(np.linalg.norm(self._weighted(self.kernel - other))) / self._norm
+
+    def approximation(self, ranks: Sequence[int]) -> np.ndarray:
+        """The kernel at these ranks; of Tucker-2 by truncation."""
+        ranks = [min(rank, limit) for rank, limit in zip(ranks, self.full, strict=True)]
+        if self.method == "cp":
+            return compose("cp", decompose(self.kernel, "cp", ranks))
+        return compose(self.method, self._cut(ranks))
+
+    @functools.cached_property
+    def grid(self) -> list[tuple[int, ...]]:
+        """Ranks that stand for all: few for each method, multiples of 4 or 8 where there are many."""
+        if len(self.full) == 2:
+            count = _PAIRS if self.root is None else _PAIRS // 2
+            return list(itertools.product(*(steps(limit, count) for limit in self.full)))
+        most = self.full[0] if self.method != "cp" else min(self.full[0], max(self.kernel.shape[-2:]))
+        count = _FITTED if self.method == "cp" else _EACH if self.root is None else _EACH // 2
+        return [(rank,) for rank in steps(most, count)]
+
+    @property
+    def every(self) -> list[tuple[int, ...]]:
+        """All ranks where their errors are known in closed form, `grid` elsewhere."""
+        if self._table is None or len(self.full) == 2:
+            return self.grid
+        return [(rank,) for rank in range(1, self.full[0] + 1)]
+
+    def vbmf(self) -> tuple[int, ...]:
+        """The ranks of what stands out of the kernel's noise; 0 where nothing does.
+
+        Raises:
+            ValueError: the method's rank is not that of a matrix.
+        """
+        *_, inputs, outputs = self.kernel.shape
+        reads = np.moveaxis(self.kernel, -2, 0).reshape(inputs, -1)
+        makes = self.kernel.reshape(-1, outputs)
+        if self.method == "tucker2":
+            found = [vbmf_rank(reads), vbmf_rank(makes)]
+            return tuple(min(rank, limit) for rank, limit in zip(found, self.full, strict=True))
+        matrices = {"svd": lambda: makes, "channel": lambda: reads, "spatial": lambda: spatial_matrix(self.kernel)}
+        if self.method not in matrices:
+            raise ValueError(f"`rank` 'vbmf' is of matrices: not of method={self.method!r}")
+        return (vbmf_rank(matrices[self.method]()),)
+
+    def _weighted(self, kernel: np.ndarray) -> np.ndarray:
+        return kernel if self.root is None else weighted(self.root, kernel.reshape(-1, kernel.shape[-1]))
+
+    @functools.cached_property
+    def _table(self) -> np.ndarray | None:
+        """Errors at all ranks; None where each takes a computation of its own."""
+        if self.method == "cp" or (self.root is not None and self.method != "svd"):
+            return None
+        if self.method == "tucker2":
+            core = self._parts[1]
+            kept = np.cumsum(np.cumsum(np.sum(core**2, tuple(range(core.ndim - 2))), 0), 1)
+            return np.sqrt(np.maximum(1.0 - kept / self._norm**2, 0.0))
+        if self.method == "depthwise":
+            left = np.linalg.norm(self._parts[0], axis=tuple(range(len(self.kernel.shape) - 2)))  # roots of the values
+            squares = np.sum(left**4, 0)
+        elif self.method == "svd":
+            squares = np.linalg.norm(self._parts[1].reshape(self.full[0], -1), axis=1) ** 4
+        else:
+            squares = np.linalg.norm(self._parts[0].reshape(-1, self.full[0]), axis=0) ** 4
+        tails = np.cumsum(squares[::-1])[::-1] - squares  # summed from the small end: no cancellation
+        return np.sqrt(np.maximum(tails, 0.0)) / self._norm
+
+    @functools.cached_property
+    def _parts(self) -> list[np.ndarray]:
+        """The factors at full rank, the most important component first."""
+        if self.method != "tucker2":
+            return decompose(self.kernel, self.method, self.full, self.root if self.method == "svd" else None)
+        *_, inputs, outputs = self.kernel.shape
+        reads, _, _ = thin_svd(np.moveaxis(self.kernel, -2, 0).reshape(inputs, -1))
+        _, _, makes = thin_svd(self.kernel.reshape(-1, outputs))
+        core = np.einsum("...io,ia,bo->...ab", self.kernel, reads, makes, optimize=True)
+        return [reads, core, makes]
+
+    def _cut(self, ranks: Sequence[int]) -> list[np.ndarray]:
+        first, *middle, last = self._parts
+        rank = ranks[0]
+        if self.method == "tucker2":
+            return [first[:, :rank], middle[0][..., :rank, : ranks[1]], last[: ranks[1]]]
+        if self.method == "depthwise":
+            channels = last.reshape(*last.shape[:-2], first.shape[-2], -1, last.shape[-1])
+            return [first[..., :rank], channels[..., :rank, :].reshape(*last.shape[:-2], -1, last.shape[-1])]
+        return [first[..., :rank], last[..., :rank, :]]
+
+
+def steps(limit: int, count: int) -> list[int]:
+    """At most so many ranks up to a limit, multiples of what integer kernels like where there are many.
+
+    >>> steps(6, 24), steps(64, 4)
+    ([1, 2, 3, 4, 5, 6], [16, 32, 48, 64])
+    """
+    unit = 1 if limit < 16 else 4 if limit < 64 else 8
+    while math.ceil(limit / unit) > count:
+        unit += 1 if unit < 4 else unit % 8 or 8
+    return sorted({*range(unit, limit + 1, unit), limit})
