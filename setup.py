@@ -9,9 +9,10 @@ from setuptools import find_packages, setup
 TENSORFLOW = ["tensorflow>=2.21,<2.22", "tf-keras>=2.21,<2.22"]
 DEMO = [*TENSORFLOW, "scikit-learn>=1.5", "matplotlib>=3.9"]
 REPORT = ["jinja2>=3.1"]
+FACTORIZE = ["tensorly>=0.9"]
 MICRO = ["tflite-micro"]
 ETHOS_U = ["ethos-u-vela>=5.2,<6"]
-BENCHMARK = [*DEMO, *REPORT, *MICRO, *ETHOS_U, "tensorflow-model-optimization>=0.8.1", "ai-edge-quantizer>=0.10"]
+BENCHMARK = [*DEMO, *REPORT, *FACTORIZE, *MICRO, *ETHOS_U, "tensorflow-model-optimization>=0.8.1", "ai-edge-quantizer>=0.10"]
 TEST = [*BENCHMARK, "pytest>=8.3"]
 LINT = ["ruff>=0.17,<0.18", "mypy>=2.4,<3", "import-linter>=2.16,<3"]
 
@@ -35,6 +36,7 @@ setup(
         "tensorflow": TENSORFLOW,
         "demo": DEMO,
         "report": REPORT,
+        "factorize": [*TENSORFLOW, *FACTORIZE],
         "micro": MICRO,
         "ethos-u": ETHOS_U,
         "benchmark": BENCHMARK,

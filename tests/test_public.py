@@ -11,7 +11,7 @@ import pytest
 WITHOUT_TENSORFLOW = "import sys; sys.modules.update(dict.fromkeys(('tensorflow', 'keras', 'tf_keras'))); "
 
 TFCOMPRESS = {
-    "CompressionError", "calibrate", "distill", "finalize", "prune", "prune_channels", "prune_layers", "quantize",
+    "CompressionError", "calibrate", "distill", "factorize", "factorize_model", "finalize", "prune", "prune_channels", "prune_layers", "quantize",
     "quantize_model", "summary", "trace",
 }  # fmt: skip
 TFLITE_EXPORT = {

@@ -8,17 +8,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfcompress import distill, prune, quantize
+    from tfcompress import distill, factorize, prune, quantize
     from tfcompress.core.errors import CompressionError
     from tfcompress.core.summary import summary
     from tfcompress.core.trace import trace
     from tfcompress.core.transformed import finalize
+    from tfcompress.factorize import factorize_model
     from tfcompress.prune import prune_channels, prune_layers
     from tfcompress.quantize import calibrate, quantize_model
 
 _HOME = {
     "CompressionError": "tfcompress.core.errors",
     "calibrate": "tfcompress.quantize",
+    "factorize_model": "tfcompress.factorize",
     "finalize": "tfcompress.core.transformed",
     "prune_channels": "tfcompress.prune",
     "prune_layers": "tfcompress.prune",
@@ -26,12 +28,14 @@ _HOME = {
     "summary": "tfcompress.core.summary",
     "trace": "tfcompress.core.trace",
 }
-_ROOMS = ("distill", "prune", "quantize")
+_ROOMS = ("distill", "factorize", "prune", "quantize")
 
 __all__ = [
     "CompressionError",
     "calibrate",
     "distill",
+    "factorize",
+    "factorize_model",
     "finalize",
     "prune",
     "prune_channels",
