@@ -11,8 +11,9 @@ import pytest
 WITHOUT_TENSORFLOW = "import sys; sys.modules.update(dict.fromkeys(('tensorflow', 'keras', 'tf_keras'))); "
 
 TFCOMPRESS = {
-    "CompressionError", "calibrate", "distill", "factorize", "factorize_model", "finalize", "prune", "prune_channels", "prune_layers", "quantize",
-    "quantize_model", "summary", "trace",
+    "CompressionError", "add_lora", "calibrate", "distill", "factorize", "factorize_model", "finalize", "lora",
+    "merge_lora", "prune", "prune_channels", "prune_layers", "quantize",
+    "prune_layers", "quantize", "quantize_model", "summary", "trace",
 }  # fmt: skip
 TFLITE_EXPORT = {
     "ExportError", "Exported", "Result", "Runner", "audit", "benchmark", "compare", "describe", "export",
