@@ -12,8 +12,7 @@ WITHOUT_TENSORFLOW = "import sys; sys.modules.update(dict.fromkeys(('tensorflow'
 
 TFCOMPRESS = {
     "CompressionError", "add_lora", "calibrate", "distill", "factorize", "factorize_model", "finalize", "lora",
-    "merge_lora", "prune", "prune_channels", "prune_layers", "quantize",
-    "prune_layers", "quantize", "quantize_model", "summary", "trace",
+    "merge_lora", "prune", "prune_channels", "prune_layers", "quantize", "quantize_model", "summary", "trace",
 }  # fmt: skip
 TFLITE_EXPORT = {
     "ExportError", "Exported", "Result", "Runner", "audit", "benchmark", "compare", "describe", "export",
