@@ -1,0 +1,193 @@
+"""Adapters alone in a file, beside the model that they belong to.
+
+A file is a NumPy archive (.npz) of these arrays, nothing pickled:
+
+    about                      JSON: format, adapter's name, base, and a list of entries
+    <number>/<part>            float32; the parts of an entry by its number: "a" and "b" of an update of low rank,
+                               "whole" of a weight that is trained whole, "value" of a layer's own weight (statistics)
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcompress.core import flavor
+from tfcompress.core.transformed import Transformed, named_weights
+from tfcompress.lora.adapter import Adapter
+from tfcompress.lora.apply import Adapted, check_model
+from tfcompress.lora.base import Packed
+from tfcompress.lora.names import activate, active, adapters, deltas, members
+from tfcompress.lora.notes import TRAINED, says
+
+_FORMAT = "tfcompress adapters 1"
+_MODELS_OWN = "saved"
+
+
+def save(model: Any, path: str | os.PathLike[str], name: str | None = None) -> None:
+    """Write one adapter to a file, with what was trained beside it (`train` of `add_lora`), without the base.
+
+    Args:
+        model: a model with adapters.
+        path: of the file, ".npz" as a rule. It is written beside and renamed, so that no half of it ever stands there.
+        name: of the adapter; None: the one in force.
+
+    Raises:
+        TypeError: not a model of this Keras flavor.
+        ValueError: it has no such adapter.
+
+    >>> from tfcompress.core.flavor import keras
+    >>> from tfcompress.lora import add_lora
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8, name="body")])
+    >>> save(add_lora(model, rank=2), "adapter.npz")
+    >>> [w.shape for w in np.load("adapter.npz").values()][1:]
+    [(8, 2), (2, 8)]
+    """
+    known = adapters(model)
+    name = active(model) if name is None else name
+    if name is None or name not in known:
+        raise ValueError(f"`name` must be an adapter of {model.name!r}: {known}. Received: name={name!r}")
+    entries: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
+    for wrapper, weight, adapter in members(model, name):
+        keys = ("shape", "rank", "alpha", "folding")
+        config = {key: value for key, value in adapter.get_config().items() if key in keys}
+        arrays |= {f"{len(entries)}/{part}": value for part, value in adapter.parts().items()}
+        entries.append({"layer": wrapper.name, "weight": weight, "adapter": config})
+    for layer in _trained_themselves(model):
+        for weight, variable in named_weights(layer).items():
+            arrays[f"{len(entries)}/value"] = np.asarray(flavor.read(variable))
+            entries.append({"layer": layer.name, "weight": weight, "adapter": None})
+    kinds = sorted({s.kind for w, n, _ in deltas(model) for s in w.transforms[n] if isinstance(s, Packed)})
+    about = {"format": _FORMAT, "name": name, "base": kinds[0] if kinds else None, "entries": entries}
+    _write(Path(path), {"about": np.array(json.dumps(about)), **arrays})
+
+
+def _trained_themselves(model: Any) -> Iterator[Any]:
+    notes = getattr(model, "notes", {})
+    yield from (layer for layer in model.layers if says(notes, layer.name, TRAINED))
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load(model: Any, path: str | os.PathLike[str], *, name: str | None = None, base: str | None = _MODELS_OWN) -> Any:
+    """The model with an adapter from a file, in force.
+
+    Args:
+        model: the model that the adapter was made for, plain or with adapters. It is not changed.
+        path: what `save` has written.
+        name: of the adapter in the model; None: the one that it was saved with. An adapter of this name that the model
+            has already is overwritten.
+        base: how a plain model's frozen matrices are to be held, as in `add_lora`: "saved" (as when the adapter was
+            trained), None, "int8", "int4" or "nf4". A model with adapters keeps its base.
+
+    Returns:
+        A new, uncompiled Functional model.
+
+    Raises:
+        TypeError: not a model of this Keras flavor.
+        ValueError: the file holds no adapters, or they do not fit the model or its adapter of this name.
+        FileNotFoundError: there is no such file.
+
+    >>> from tfcompress.core.flavor import keras
+    >>> from tfcompress.lora import add_lora
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8, name="body")])
+    >>> save(add_lora(model, rank=2, name="french"), "french.npz")
+    >>> adapters(load(model, "french.npz"))
+    ['french']
+    """
+    about, arrays = _read(path)
+    name = about["name"] if name is None else name
+    flavor.check_model(model)
+    known = adapters(model)
+    kind = None if known else about["base"] if base == _MODELS_OWN else base
+    check_model(model, kind, name)
+    work = Adapted(model, kind, name)
+    if name in known:
+        adapted = work.made(lambda operation: ({}, None))
+        object.__setattr__(adapted, "notes", dict(work.notes))
+    else:
+        adapted = work.made(_plan(about["entries"]))
+    activate(adapted, name)
+    _fill(adapted, name, about["entries"], arrays, path)
+    return adapted
+
+
+def _plan(entries: list[dict[str, Any]]) -> Any:
+    """Adapters as they were saved."""
+    by_layer: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        by_layer.setdefault(entry["layer"], []).append(entry)
+
+    def plan(operation: Any) -> tuple[dict[str, Adapter] | None, str | None]:
+        given = by_layer.get(operation.name, [])
+        if any(entry["adapter"] is None for entry in given):
+            return None, None
+        inner = operation.layer if isinstance(operation, Transformed) else operation
+        weights = named_weights(inner)
+        return {e["weight"]: Adapter(**e["adapter"]) for e in given if e["weight"] in weights}, (
+            None if given else "none in the file"
+        )
+
+    return plan
+
+
+def _fill(model: Any, name: str, entries: list[dict[str, Any]], arrays: dict[str, np.ndarray], path: Any) -> None:
+    """Give the adapter of this name the values of a file; each part must fit."""
+    places = {(wrapper.name, weight): adapter for wrapper, weight, adapter in members(model, name)}
+    own = {(part.name, weight): v for part in _trained_themselves(model) for weight, v in named_weights(part).items()}
+    wanted = {(entry["layer"], entry["weight"]) for entry in entries}
+    extra = [f"{layer}/{weight}" for layer, weight in places if (layer, weight) not in wanted]
+    lacking = [f"{layer}/{weight}" for layer, weight in wanted if (layer, weight) not in {**places, **own}]
+    if lacking or extra:
+        raise ValueError(
+            f"`path` must hold an adapter of this model. Received: path={os.fspath(path)!r}, for which {model.name!r} "
+            f"lacks {sorted(lacking)} and the file lacks {sorted(extra)}"
+        )
+    for number, entry in enumerate(entries):
+        key = (entry["layer"], entry["weight"])
+        parts = places[key].parts() if entry["adapter"] else {"value": np.asarray(flavor.read(own[key]))}
+        given = {part: arrays[f"{number}/{part}"] for part in parts if f"{number}/{part}" in arrays}
+        shapes = {part: value.shape for part, value in parts.items()}
+        received = {part: value.shape for part, value in given.items()}
+        if received != shapes:
+            raise ValueError(
+                f"`path` must hold an adapter of this model's shapes. Received: path={os.fspath(path)!r}, in which "
+                f"{'/'.join(key)} has {received} in place of {shapes}"
+            )
+        if entry["adapter"]:
+            places[key].set_parts(given, entry["adapter"]["alpha"])
+        else:
+            own[key].assign(given["value"])
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a file says and holds.
+
+    Raises:
+        ValueError: it is no file of adapters.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        about = json.loads(str(arrays.pop("about")))
+        if about["format"] != _FORMAT:
+            raise KeyError(about["format"])
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"`path` must be a file that `tfcompress.lora.save` has written. Received: path={os.fspath(path)!r} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    return about, arrays

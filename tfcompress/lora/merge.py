@@ -1,0 +1,87 @@
+"""From a model with adapters to a plain one that computes the same."""
+
+from typing import Any
+
+from tfcompress.core import flavor
+from tfcompress.core.compressed import noted
+from tfcompress.core.flavor import keras
+from tfcompress.core.projected import attach
+from tfcompress.core.replay import Call, replay
+from tfcompress.core.trace import trace
+from tfcompress.core.transformed import Transformed, named_weights, transformed_layers
+from tfcompress.lora.base import Packed
+from tfcompress.lora.delta import Delta
+from tfcompress.lora.names import active, adapters
+from tfcompress.lora.notes import FROZEN, rewritten, says
+
+
+def merge_lora(model: Any) -> Any:
+    """A plain model whose weights are those that the adapter in force makes; float32, whatever the base was held in.
+
+    What adapters had frozen can be trained again; what the user had frozen before stays frozen. Zeros that pruning
+    holds are held still.
+
+    Args:
+        model: a model with adapters; it is not changed.
+
+    Returns:
+        A new, uncompiled Functional model of ordinary layers. It computes what `model` computes.
+
+    Raises:
+        TypeError: not a model of this Keras flavor.
+        ValueError: it has no adapters, none in force, or is quantized.
+
+    >>> import numpy as np
+    >>> from tfcompress.lora import add_lora
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8, name="body")])
+    >>> merged = merge_lora(add_lora(model, rank=2))
+    >>> type(merged.get_layer("body")).__name__, bool(np.allclose(merged.get_weights()[0], model.get_weights()[0]))
+    ('Dense', True)
+    """
+    known = adapters(model)
+    if not known:
+        raise ValueError(f"`model` must have adapters: `tfcompress.add_lora` adds them. Received: {model.name!r}")
+    if active(model) is None:
+        raise ValueError(
+            f"`model` must have an adapter in force: `tfcompress.lora.activate(model, name)`, name one of {known}. "
+            f"Received: {model.name!r}"
+        )
+    steps = [s for layer in transformed_layers(model) for steps in layer.transforms.values() for s in steps]
+    if not all(isinstance(step, Delta | Packed) for step in steps):
+        raise ValueError(
+            f"`model` must not be quantized: `tfcompress.finalize` applies adapters and grids together, and "
+            f"`tflite_export.export` takes it as it is. Received: {model.name!r}"
+        )
+    notes = getattr(model, "notes", {})
+    made: dict[int, Any] = {}
+
+    def call(old: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
+        operation = old.operation
+        if id(operation) not in made:
+            made[id(operation)] = _plain(operation, says(notes, operation.name, FROZEN))
+        return made[id(operation)](*args, **kwargs)
+
+    merged = replay(trace(model), call)
+    left = rewritten(notes, {})
+    return noted(merged, left) if left else merged
+
+
+def _plain(operation: Any, frozen: bool) -> Any:
+    """The layer without its wrapper, as trainable as it was before it had adapters."""
+    if not isinstance(operation, keras.layers.Layer) or flavor.is_operation(operation):
+        return operation
+    layer = operation.baked() if isinstance(operation, Transformed) else operation
+    layer.trainable = not frozen
+    if isinstance(operation, Transformed):
+        _carry(operation, layer)
+    return layer
+
+
+def _carry(wrapper: Transformed, layer: Any) -> None:
+    """Zeros that were held on a weight in few bits stand in its adapters."""
+    variables = named_weights(layer)
+    for name, steps in wrapper.transforms.items():
+        for step in steps:
+            if isinstance(step, Delta) and wrapper.held(name) is not None:
+                for projection in step.projections:
+                    attach(variables[name], projection.copied())
