@@ -8,35 +8,41 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tfcompress import distill, factorize, prune, quantize
+    from tfcompress import distill, factorize, lora, prune, quantize
     from tfcompress.core.errors import CompressionError
     from tfcompress.core.summary import summary
     from tfcompress.core.trace import trace
     from tfcompress.core.transformed import finalize
     from tfcompress.factorize import factorize_model
+    from tfcompress.lora import add_lora, merge_lora
     from tfcompress.prune import prune_channels, prune_layers
     from tfcompress.quantize import calibrate, quantize_model
 
 _HOME = {
     "CompressionError": "tfcompress.core.errors",
+    "add_lora": "tfcompress.lora",
     "calibrate": "tfcompress.quantize",
     "factorize_model": "tfcompress.factorize",
     "finalize": "tfcompress.core.transformed",
+    "merge_lora": "tfcompress.lora",
     "prune_channels": "tfcompress.prune",
     "prune_layers": "tfcompress.prune",
     "quantize_model": "tfcompress.quantize",
     "summary": "tfcompress.core.summary",
     "trace": "tfcompress.core.trace",
 }
-_ROOMS = ("distill", "factorize", "prune", "quantize")
+_ROOMS = ("distill", "factorize", "lora", "prune", "quantize")
 
 __all__ = [
     "CompressionError",
+    "add_lora",
     "calibrate",
     "distill",
     "factorize",
     "factorize_model",
     "finalize",
+    "lora",
+    "merge_lora",
     "prune",
     "prune_channels",
     "prune_layers",
