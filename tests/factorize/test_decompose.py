@@ -1,0 +1,121 @@
+"""Decompositions beside NumPy's and tensorly's own, and exact at full rank."""
+
+import numpy as np
+import pytest
+import tensorly
+from scipy import linalg
+from tensorly.decomposition import parafac, partial_tucker
+
+from tfcompress.factorize import compose, decompose, full_ranks
+from tfcompress.factorize.decompose import factor_shapes, methods_of, thin_svd
+
+SHAPES = [(3, 3, 4, 6), (3, 4, 6), (5, 3, 2, 7), (2, 3, 9, 2), (1, 3, 5, 4), (8, 5), (1, 1, 6, 9)]
+EVERY = [(shape, method) for shape in SHAPES for method in methods_of(shape)]
+
+
+def kernel(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def missing(w, method, ranks, root=None):
+    return np.linalg.norm(w - compose(method, decompose(w, method, ranks, root)))
+
+
+def tail(matrix, rank):
+    """The error of the best matrix of this rank (Eckart-Young), by SciPy's singular values."""
+    return np.sqrt(np.sum(linalg.svdvals(matrix)[rank:] ** 2))
+
+
+@pytest.mark.parametrize(("shape", "method"), EVERY)
+def test_full_ranks_are_exact_and_more_is_cut_to_them(shape, method):
+    w, ranks = kernel(shape), full_ranks(shape, method)
+    assert missing(w, method, ranks) < 1e-12 * np.linalg.norm(w)
+    more = decompose(w, method, [rank + 3 for rank in ranks])
+    assert [f.shape for f in more] == factor_shapes(shape, method, ranks)
+
+
+@pytest.mark.parametrize(("shape", "method"), EVERY)
+def test_shapes_are_those_of_keras_kernels(shape, method):
+    ranks = [max(1, rank // 2) for rank in full_ranks(shape, method)]
+    assert [f.shape for f in decompose(kernel(shape), method, ranks)] == factor_shapes(shape, method, ranks)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 5])
+def test_one_matrix_has_the_best_error_there_is(rank):
+    w = kernel((3, 3, 4, 6))
+    by_hand = {
+        "svd": w.reshape(36, 6), "channel": w.transpose(2, 0, 1, 3).reshape(4, 54),
+        "spatial": w.transpose(0, 2, 1, 3).reshape(12, 18),
+    }  # fmt: skip
+    for method, matrix in by_hand.items():
+        assert missing(w, method, [rank]) == pytest.approx(tail(matrix, rank), abs=1e-9)
+
+
+@pytest.mark.parametrize("multiplier", [1, 2, 4])
+def test_depthwise_is_the_best_for_each_channel(multiplier):
+    w = kernel((3, 3, 4, 6))
+    expected = np.sqrt(sum(tail(w[:, :, i].reshape(9, 6), multiplier) ** 2 for i in range(4)))
+    assert missing(w, "depthwise", [multiplier]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_tucker2_has_the_error_of_tensorly():
+    w = kernel((3, 3, 8, 10))
+    for ranks in ([2, 3], [5, 4], [8, 2]):
+        (core, factors), _ = partial_tucker(w, ranks, modes=[2, 3])
+        theirs = np.linalg.norm(w - tensorly.tenalg.multi_mode_dot(core, factors, modes=[2, 3]))
+        assert missing(w, "tucker2", ranks) == pytest.approx(theirs, rel=1e-5)
+
+
+def test_cp_has_the_error_of_tensorly():
+    w = kernel((3, 3, 8, 10))
+    for rank in (2, 7):
+        found = parafac(w.reshape(9, 8, 10), rank, init="svd", random_state=0)
+        theirs = np.linalg.norm(w.reshape(9, 8, 10) - tensorly.cp_to_tensor(found))
+        assert missing(w, "cp", [rank]) == pytest.approx(theirs, rel=1e-5)
+
+
+def test_planted_ranks_are_found_exactly():
+    a, b, c = kernel((4, 2)), kernel((3, 3, 2, 3), 1), kernel((3, 6), 2)
+    w = np.einsum("ia,hwab,bo->hwio", a, b, c)
+    assert missing(w, "tucker2", [2, 3]) < 1e-9
+    assert missing(w, "channel", [2]) < 1e-9
+    assert missing(w, "svd", [3]) < 1e-9
+    assert missing(w, "svd", [2]) > 0.1
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_a_weighted_svd_is_the_best_on_the_data(diagonal):
+    rng = np.random.default_rng(1)
+    w, x = kernel((12, 7)), rng.normal(size=(200, 12)) @ np.diag(np.linspace(0.1, 5, 12))
+    if diagonal:
+        x = np.diag(np.linspace(0.1, 5, 12))
+    moment = x.T @ x
+    root = np.sqrt(np.diag(moment)) if diagonal else np.linalg.cholesky(moment)
+    for rank in (1, 3, 6):
+        found = compose("svd", decompose(w, "svd", [rank], root))
+        assert np.linalg.norm(x @ (w - found)) == pytest.approx(tail(x @ w, rank), rel=1e-9)  # Eckart-Young on x w
+        assert np.linalg.norm(x @ (w - found)) < np.linalg.norm(x @ (w - compose("svd", decompose(w, "svd", [rank]))))
+
+
+@pytest.mark.parametrize("shape", [(4000, 600), (600, 4000)])
+def test_large_matrices_go_by_their_gram_matrix_with_the_same_values(shape):
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(shape[0], 20)) @ rng.normal(size=(20, shape[1])) + 0.01 * rng.normal(size=shape)
+    left, values, right = thin_svd(matrix)
+    np.testing.assert_allclose(values, linalg.svdvals(matrix), rtol=1e-6)
+    np.testing.assert_allclose((left * values) @ right, matrix, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["svd", "tucker2", "cp", "spatial", "channel", "depthwise"])
+def test_a_kernel_of_zeros_stays_one(method):
+    w = np.zeros((3, 3, 4, 6))
+    factors = decompose(w, method, [2, 2] if method == "tucker2" else [2])
+    assert all(np.isfinite(f).all() for f in factors)
+    assert not compose(method, factors).any()
+
+
+def test_without_tensorly_the_command_that_installs_it_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tensorly", None)
+    with pytest.raises(ImportError, match=r"pip install 'tfcompress\[factorize\]'"):
+        decompose(kernel((3, 3, 4, 6)), "tucker2", [2, 2])
+    assert len(decompose(kernel((3, 3, 4, 6)), "spatial", [2])) == 2
