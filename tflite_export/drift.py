@@ -84,12 +84,20 @@ def candidates(graph: Subgraph, layers: Sequence[Sequence[str]]) -> list[tuple[i
         for name in names:
             places.setdefault(name, []).append(place)
     depth = max((name.count("/") + 1 for name in places), default=1)
+    narrowed = {op.inputs[0] for op in graph.operators if op.kind == "QUANTIZE" and _bits(graph, op.outputs[0]) == 8}
     pairs = []
     for op in graph.operators:
         for index in op.outputs:
+            if index in narrowed and _bits(graph, index) == 16:
+                continue  # the layer's result is what it becomes
             named = {run for part in graph.tensors[index].name.split(";") for run in _runs(part.split("/"), depth)}
             pairs += [(place, index) for run in sorted(named) for place in places.get(run, ())]
     return list(dict.fromkeys(pairs))
+
+
+def _bits(graph: Subgraph, index: int) -> int:
+    dtype = graph.tensors[index].dtype
+    return 8 * dtype.itemsize if dtype is not None and dtype.kind in "iu" else 0
 
 
 def fused(pairs: Sequence[tuple[int, int]], feeds: Sequence[Sequence[int]], hops: int = 3) -> list[tuple[int, int]]:

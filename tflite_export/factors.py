@@ -1,4 +1,4 @@
-"""What rows are multiplied by: ranges of roots and reciprocals, and which roots need 16 bits.
+"""What rows are multiplied by: ranges of roots and reciprocals.
 
 A row that is nearly zero has an enormous root, which would be the range of all of them, and counts for nothing: it
 multiplies what is nearly zero. The range ends at R where
@@ -15,17 +15,13 @@ import numpy as np
 from tflite_export.draft import Draft
 from tflite_export.learned import pin
 from tflite_export.measure import runs
-from tflite_export.wide_squares import WIDE
 
 Samples = list[list[np.ndarray]]
 _CANDIDATES = 64
-# Roots noisier than 33 dB are computed in 16 bits, which takes three times as long.
-_NOISE = 5e-4
 
 
 def limit_factors(draft: Draft, samples: Samples) -> None:
-    """Pins the range of roots and reciprocals that rows without content would make too wide; marks sums of squares
-    whose roots would be lost in 8 bits.
+    """Pins the range of roots and reciprocals that rows without content would make too wide.
 
     Args:
         draft: a float file, changed in place.
@@ -39,12 +35,9 @@ def limit_factors(draft: Draft, samples: Samples) -> None:
     for values in runs(draft, samples, tensors):
         for found, factor, other in zip(rows, values[0::2], values[1::2], strict=True):
             found.append((factor.ravel().copy(), _energy(factor, other).ravel()))
-    makers = draft.makers()
     for (index, _), found in zip(factors, rows, strict=True):
         size, energy = (np.concatenate(part).astype(np.float64) for part in zip(*found, strict=True))
         if np.all(np.isfinite(size)) and size.min() >= 0 and size.max() > 0:
-            if draft.kind(makers[index]) == "RSQRT" and root_noise(size, energy) > _NOISE:
-                _mark(draft, index, makers)
             end = best_end(size, energy)
             if end < 0.9 * size.max():
                 tensor = draft.tensors[index]  # it no longer holds what the float model's tensor of this name holds
@@ -63,33 +56,6 @@ def best_end(values: np.ndarray, energy: np.ndarray) -> float:
     ends = np.geomspace(smallest, largest, _CANDIDATES)
     clipped = np.array([np.sum(energy * (np.minimum(values, end) - values) ** 2) for end in ends])
     return float(ends[np.argmin(clipped + energy.sum() * (ends / 255) ** 2 / 12)])
-
-
-def root_noise(roots: np.ndarray, energy: np.ndarray) -> float:
-    """Mean square of the relative error of roots of numbers that are rounded to 8 bits.
-
-    Of the largest number 255 steps, of one whose root is k times as large 255 / k^2; half the relative error of a
-    number is that of its root. Rows of which nothing is left do not count.
-
-    >>> round(root_noise(np.array([1.0, 1.0]), np.ones(2)) * (2 * 255) ** 2 * 12, 6)
-    1.0
-    """
-    rows = (energy > 0) & (roots > 0)
-    if not rows.any():
-        return 0.0
-    times = np.square(roots[rows] / roots[rows].min())
-    return float(np.mean(np.square(np.minimum(times / (2 * 255 * np.sqrt(12)), 1.0))))
-
-
-def _mark(draft: Draft, index: int, makers: dict[int, Any]) -> None:
-    """Asks for 16 bits where the sum of squares is made whose root this is."""
-    while index in makers and draft.kind(makers[index]) != "BATCH_MATMUL":
-        moving = [i for i in makers[index].inputs if not draft.is_constant(i)]
-        if len(moving) != 1:
-            return
-        index = moving[0]
-    if index in makers and makers[index].inputs[0] == makers[index].inputs[1]:
-        draft.tensors[index].name = f"{draft.name(index)}{WIDE}".encode()
 
 
 def _factors(draft: Draft) -> list[tuple[int, int]]:

@@ -18,10 +18,7 @@ from tflite_export.factors import limit_factors
 from tflite_export.handwritten import recognize
 from tflite_export.measure import ends
 from tflite_export.normalizations import center, free_means, sum_squares
-from tflite_export.patterns import drop_unused_codes
-from tflite_export.roots import finer_roots
 from tflite_export.tables import is_tabled, look_up
-from tflite_export.wide_squares import widen_squares
 
 Samples = list[list[np.ndarray]]
 Form = Callable[[Draft, Any, Samples | None], None]
@@ -240,9 +237,6 @@ def lower(draft: Draft) -> None:
             if not draft.users().get(before.outputs[0]) and before.outputs[0] not in draft.outputs:
                 draft.operators.remove(before)
     look_up(draft)
-    widen_squares(draft)
-    finer_roots(draft)
-    drop_unused_codes(draft)
 
 
 def _reshape_later(draft: Draft) -> None:

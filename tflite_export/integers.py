@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tflite_export import convert, wide
+from tflite_export.balance import balance
 from tflite_export.biases import correct
 from tflite_export.draft import Draft, layer_of
 from tflite_export.exported import ReportRow
@@ -23,10 +24,15 @@ from tflite_export.learned import (
 )
 from tflite_export.masks import finite
 from tflite_export.measure import ranges, runs, try_out
+from tflite_export.patterns import drop_unused_codes
 from tflite_export.plant import pack, plant
 from tflite_export.recurrent import FUSED, settle, state_ranges
+from tflite_export.roots import finer_roots
 from tflite_export.source import Source
 from tflite_export.spec import ExportSpec
+from tflite_export.wide_normalizations import widen_normalizations
+from tflite_export.wide_sums import widen_sums
+from tflite_export.widening import float_constants
 
 Samples = list[list[np.ndarray]]
 Ranges = dict[int, tuple[float, float]]
@@ -97,6 +103,8 @@ def measure(draft: Draft, source: Source, samples: Samples | None, spec: ExportS
     true = ranges(draft, samples or [], scores) if scores else {}
     found.update({index: (min(lows[index], 0.0), high) for index, (_, high) in true.items()})
     hold(draft, found)
+    if bits == 8:
+        balance(draft, found)
     return Measured(draft, source, samples or [], bits, taught, known, found, lows, notes + said)
 
 
@@ -125,10 +133,16 @@ def quantize(
         for weight in lost
     ]
     make = convert.quantized_in_child if len(draft.model.subgraphs) > 1 else convert.quantized
+    constants = float_constants(draft)
     result = Draft(make(draft.content(), spec.precision))
     lower(result)
+    if spec.normalizations == "int16":
+        widen_normalizations(result, constants)
+    widen_sums(result, constants)
+    finer_roots(result)
     settle(result)
     wide.settle(result)
+    drop_unused_codes(result)
     if original is not None and measured.bits == 8 and not measured.learned:
         made += correct(original, result, measured.samples)
     if spec.int4 == "packed":

@@ -278,7 +278,8 @@ def _lost(
     if not has_grids(file) or not turns:
         return ()
     raw = {port.tensor.index: port.feed(feed, raw=False) for port, feed in zip(ports, feeds, strict=True)}
-    sixteen = any(file.type(index) == "INT16" for op in file.operators for index in op.outputs)
+    results = {file.type(index) for op in file.operators for index in op.outputs}
+    sixteen = "INT16" in results and "INT8" not in results  # in an 8-bit file normalizations have 16
     shapes = {port.name: tuple(port.tensor.shape[1:]) for port in ports if port.name in arrays}
     try:
         reference = original(model, "int16x8" if sixteen else "int8", batch, shapes)

@@ -24,6 +24,8 @@ class ExportSpec:
             "entropy".
         int4: how kernels of 4 and less bits are stored: "packed" (two in a byte, where the operation runs that) or
             "unpacked" (one in a byte, the same integers).
+        normalizations: what layer, group, RMS and unit normalization compute in between their rows and their result, in
+            an int8 file: "int16" or "int8".
         signature: key of the file's signature.
         sparse: whether kernels with many zeros are stored without them (float32).
 
@@ -41,6 +43,7 @@ class ExportSpec:
     int4: str = "packed"
     signature: str = "serving_default"
     sparse: bool = False
+    normalizations: str = "int16"
 
     def __post_init__(self) -> None:
         _one_of("precision", self.precision, PRECISIONS)
@@ -55,6 +58,7 @@ class ExportSpec:
             raise ValueError(f"`batch_size` must be a whole number >= 1. Received: batch_size={self.batch_size!r}")
         _one_of("range_method", self.range_method, METHODS)
         _one_of("int4", self.int4, ("packed", "unpacked"))
+        _one_of("normalizations", self.normalizations, ("int16", "int8"))
         if self.sparse and self.precision != "float32":
             raise ValueError(
                 f"`sparse` needs precision 'float32': the kernels that leave zeros out compute in it. "

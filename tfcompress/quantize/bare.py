@@ -10,6 +10,7 @@ from tfcompress.core.replay import Call, calls
 from tfcompress.quantize.kinds import Kind, kind_of
 
 _PRODUCTS = frozenset("matmul batchmatmul einsum dot tensordot vdot inner".split())
+_ATTENTION = "dotproductattention"
 _CONVOLUTIONS = frozenset("conv conv1d conv2d conv3d convolution".split())
 
 
@@ -62,4 +63,10 @@ def _name(call: Call) -> str:
 
 
 def _multiplies(call: Call) -> bool:
+    """Whether a call is a plain operation that multiplies two tensors as matrices, or convolves them."""
     return _name(call) in _PRODUCTS | _CONVOLUTIONS and len(call.inputs) == 2
+
+
+def factors(model: Any) -> list[Any]:
+    """The tensors that plain operations of a flat graph multiply as matrices, those of attention among them."""
+    return [tensor for call in calls(model) if _multiplies(call) or _name(call) == _ATTENTION for tensor in call.inputs]

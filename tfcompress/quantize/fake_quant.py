@@ -9,6 +9,9 @@ from tfcompress.core.flavor import keras
 from tfcompress.core.grid import Grid, codes_of, magnitude, scale_of
 from tfcompress.core.transformed import Transform, Transformed
 
+# So much wider a range may become to have its zero in the middle: 2 decibels.
+BALANCED = 1.25
+
 
 @tf.custom_gradient
 def _straight_through(weight: tf.Tensor, rounded: tf.Tensor) -> Any:
@@ -69,6 +72,21 @@ def learned_step(values: tf.Tensor, step: tf.Tensor, low: int, high: int, gradie
         return rounded * step, gradients
 
     return quantize(values, step)
+
+
+def balanced(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A range whose 8-bit zero point is 0, where that makes it at most a quarter wider; else as it is.
+
+        [-m 128/127, m],   m = max(high, -low 127/128)
+
+    >>> [round(float(end), 3) for end in balanced(tf.constant(-1.0), tf.constant(1.27))]
+    [-1.28, 1.27]
+    >>> [float(end) for end in balanced(tf.constant(0.0), tf.constant(4.0))]
+    [0.0, 4.0]
+    """
+    most = tf.maximum(high, -low * (127 / 128))
+    fits = most * (255 / 127) <= BALANCED * (high - low)
+    return tf.where(fits, -most * (128 / 127), low), tf.where(fits, most, high)
 
 
 @flavor.register

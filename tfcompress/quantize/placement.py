@@ -6,6 +6,7 @@ from typing import Any
 
 from tfcompress.core.flavor import keras
 from tfcompress.core.replay import Call, calls
+from tfcompress.quantize.bare import factors
 from tfcompress.quantize.kinds import Kind, activation_name, fixed_range, kind_of, relu_of
 from tfcompress.quantize.masks import Masks
 from tfcompress.quantize.ranges import MaskedScores
@@ -27,12 +28,14 @@ class Boundary:
         is_fixed: the runtime prescribes the range.
         relu: "relu" or "relu6" when the operation ends in one: the quantizer can compute it.
         ranges: how the range is found, where a mask decides it.
+        balanced: whether it is a factor of a product of activations, which is fast with the zero point 0.
     """
 
     operation: Any
     is_fixed: bool = False
     relu: str | None = None
     ranges: MaskedScores | None = None
+    balanced: bool = False
 
     def fixed(self, bits: int) -> tuple[float, float] | None:
         return fixed_range(self.operation, bits) if self.is_fixed else None
@@ -71,6 +74,7 @@ class Placement:
             for tensor in call.inputs:
                 self._readers.setdefault(id(tensor), []).append(call)
         self._masks = Masks(model)
+        self._factors = self._found_factors(model)
         self._times = Counter(id(call.operation) for call in calls(model))
         self._after = {self._key(call): self._boundary(call) for call in calls(model)}
         self.inputs = {id(t): self._has_own_range(t) for t in model.inputs}
@@ -129,4 +133,16 @@ class Placement:
             if after is Kind.CONCAT and kind is not Kind.FIXED and id(reader.outputs[0]) not in self._masks.carried:
                 return f"shares the range of {reader.name}"
         relu = relu_of(call.operation) if kind in (Kind.RELU, Kind.PRODUCT) else None
-        return Boundary(call.operation, kind is Kind.FIXED, relu)
+        return Boundary(call.operation, kind is Kind.FIXED, relu, balanced=self._key(call) in self._factors)
+
+    def _found_factors(self, model: Any) -> set[int]:
+        """The calls whose results are factors of a product of two activations, at once or behind moves of numbers."""
+        makers = {id(tensor): call for call in calls(model) for tensor in call.outputs}
+        found = set()
+        for tensor in factors(model):
+            maker = makers.get(id(tensor))
+            while maker is not None and kind_of(maker.operation) in (Kind.SAME, Kind.TRANSPARENT) and maker.inputs:
+                maker = makers.get(id(maker.inputs[0]))
+            if maker is not None:
+                found.add(self._key(maker))
+        return found

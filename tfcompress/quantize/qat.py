@@ -148,7 +148,9 @@ class _Builder:
         masked = boundary.ranges
         if masked is not None and isinstance(self._ranges, MovingAverage):
             masked = replace(masked, momentum=self._ranges.momentum)
-        first = self._quantizer(name, grid, first, masked, fixed=boundary.fixed(grid.bits), activation=relu)
+        first = self._quantizer(
+            name, grid, first, masked, fixed=boundary.fixed(grid.bits), activation=relu, balanced=boundary.balanced
+        )
         return flavor.pack_like(outputs, [first, *others])
 
 

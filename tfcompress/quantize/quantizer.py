@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
-from tfcompress.quantize.fake_quant import Positive, learned_step, nudged, round_activation
+from tfcompress.quantize.fake_quant import Positive, balanced, learned_step, nudged, round_activation
 from tfcompress.quantize.ranges import LearnedStep, MaskedScores, Ranges, resolve
 
 _RELUS = {"relu": tf.nn.relu, "relu6": tf.nn.relu6}
@@ -28,6 +28,8 @@ class Quantizer(keras.layers.Layer):
         fixed: (low, high) of a range that the runtime prescribes (softmax: 0 to 255/256); `ranges` is then unused.
         activation: "relu" or "relu6", computed before rounding (in training a ReLU by the clipping to a range that
             begins at 0, which costs nothing), or None.
+        balanced: whether the zero point is 0 where that costs little: XNNPACK multiplies matrices of activations only
+            so.
 
     Source: Jacob et al. 2018, arXiv:1712.05877, section 3; Esser et al. 2020, arXiv:1902.08153 for "lsq".
 
@@ -42,6 +44,7 @@ class Quantizer(keras.layers.Layer):
         bits: int = 8,
         fixed: tuple[float, float] | None = None,
         activation: str | None = None,
+        balanced: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -53,6 +56,7 @@ class Quantizer(keras.layers.Layer):
             raise ValueError(f"`fixed` must be (low, high) around 0. Received: fixed={fixed!r}")
         self.ranges, self.bits, self.activation = resolve(ranges), bits, activation
         self.fixed = None if fixed is None else (float(fixed[0]), float(fixed[1]))
+        self.balanced = bool(balanced)
         self.supports_masking = True
 
     def build(self, input_shape: Any = None) -> None:
@@ -116,15 +120,16 @@ class Quantizer(keras.layers.Layer):
         if isinstance(self.ranges, LearnedStep):
             step, (first, last) = tf.maximum(flavor.read(self.step), 1e-9), self._span()
             return step * first, step * last
-        observed = flavor.read(self.observed)
-        return nudged(observed[0], observed[1], self.bits, self.bits == 16)
+        return nudged(*self._seen(), self.bits, self.bits == 16)
+
+    def _seen(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Low and high of what was seen, widened where the grid is balanced."""
+        low, high, _ = tf.unstack(flavor.read(self.observed))
+        return balanced(low, high) if self.balanced and self.bits == 8 else (low, high)
 
     def _range(self) -> tuple[tf.Tensor, tf.Tensor]:
         """What the rounding operation is given: of 8 bits it moves the ends to the nearest exact zero itself."""
-        if self.bits == 16 or isinstance(self.ranges, LearnedStep):
-            return self._ends()
-        low, high, _ = tf.unstack(flavor.read(self.observed))
-        return low, high
+        return self._ends() if self.bits == 16 or isinstance(self.ranges, LearnedStep) else self._seen()
 
     def _observe(self, values: tf.Tensor) -> None:
         """Take a training batch into account."""
@@ -218,6 +223,7 @@ class Quantizer(keras.layers.Layer):
             "bits": self.bits,
             "fixed": self.fixed,
             "activation": self.activation,
+            "balanced": self.balanced,
         }
 
     @classmethod
