@@ -185,7 +185,7 @@ def add_lora(
 
 def _whole(operation: Any, known: list[str]) -> tuple[dict[str, Adapter] | None, None]:
     """A copy of each weight; a layer with statistics has none, because its own call changes them."""
-    shapes = _shapes(operation)
+    shapes = shapes_of(operation)
     learned = 0 if isinstance(operation, Transformed) else len(learned_weights(operation))
     if isinstance(operation, Transformed) or learned == len(shapes):
         return {name: Adapter(shape, None) for name, shape in shapes.items()}, None
@@ -199,7 +199,7 @@ def _whole(operation: Any, known: list[str]) -> tuple[dict[str, Adapter] | None,
 
 def _low_rank(operation: Any, rank: int, alpha: float) -> tuple[dict[str, Adapter], str | None]:
     """An adapter for each matrix for which it pays, else the reason."""
-    shapes, found, reasons = _shapes(operation), {}, []
+    shapes, found, reasons = shapes_of(operation), {}, []
     for name, folding in foldings(operation).items():
         _, m, n = folding.sizes(shapes[name])
         if rank * (m + n) < m * n:
@@ -211,7 +211,7 @@ def _low_rank(operation: Any, rank: int, alpha: float) -> tuple[dict[str, Adapte
     return found, ", ".join(reasons) or None
 
 
-def _shapes(operation: Any) -> dict[str, tuple[int, ...]]:
+def shapes_of(operation: Any) -> dict[str, tuple[int, ...]]:
     """The shapes of a layer's weights, by name."""
     inner = operation.layer if isinstance(operation, Transformed) else operation
     return dict(zip(named_weights(inner), (shape for _, shape in weight_shapes(operation)), strict=True))

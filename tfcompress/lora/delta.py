@@ -65,7 +65,7 @@ class Delta(Transform):
 
     def describe(self) -> str:
         others = [name for name in self.adapters if name != self.active]
-        words = [f"adapter {self.active!r} of {self.adapter.describe()}"] if self.adapter is not None else []
+        words = [f"adapter {self.active!r} ({self.adapter.describe()})"] if self.adapter is not None else []
         words += [f"not in force: {', '.join(map(repr, others))}"] if others else []
         return ", ".join(words)
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core import flavor
-from tfcompress.core.transformed import Transformed, named_weights
+from tfcompress.core.transformed import named_weights
 from tfcompress.lora.adapter import Adapter
-from tfcompress.lora.apply import Adapted, check_model
+from tfcompress.lora.apply import Adapted, Plan, check_model, shapes_of
 from tfcompress.lora.base import Packed
 from tfcompress.lora.names import activate, active, adapters, deltas, members
 from tfcompress.lora.notes import TRAINED, says
@@ -119,14 +119,14 @@ def load(model: Any, path: str | os.PathLike[str], *, name: str | None = None, b
         adapted = work.made(lambda operation: ({}, None))
         object.__setattr__(adapted, "notes", dict(work.notes))
     else:
-        adapted = work.made(_plan(about["entries"]))
+        adapted = work.made(_plan(about["entries"], path))
     activate(adapted, name)
     _fill(adapted, name, about["entries"], arrays, path)
     return adapted
 
 
-def _plan(entries: list[dict[str, Any]]) -> Any:
-    """Adapters as they were saved."""
+def _plan(entries: list[dict[str, Any]], path: str | os.PathLike[str]) -> Plan:
+    """Adapters as they were saved, for weights of the shapes that they were saved for."""
     by_layer: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
         by_layer.setdefault(entry["layer"], []).append(entry)
@@ -135,11 +135,15 @@ def _plan(entries: list[dict[str, Any]]) -> Any:
         given = by_layer.get(operation.name, [])
         if any(entry["adapter"] is None for entry in given):
             return None, None
-        inner = operation.layer if isinstance(operation, Transformed) else operation
-        weights = named_weights(inner)
-        return {e["weight"]: Adapter(**e["adapter"]) for e in given if e["weight"] in weights}, (
-            None if given else "none in the file"
-        )
+        shapes = shapes_of(operation)
+        found = {e["weight"]: Adapter(**e["adapter"]) for e in given if e["weight"] in shapes}
+        for weight, adapter in found.items():
+            if adapter.shape != shapes[weight]:
+                raise ValueError(
+                    f"`path` must hold an adapter of this model's shapes. Received: path={os.fspath(path)!r}, made "
+                    f"for {operation.name}/{weight} of {adapter.shape} in place of {shapes[weight]}"
+                )
+        return found, None if given else "none in the file"
 
     return plan
 

@@ -1,0 +1,77 @@
+"""Adapters alone in a file."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tfcompress as tfc
+from tests.lora.small import X, fit, network, stir
+from tests.zoo import keras, layers
+
+
+@pytest.mark.parametrize("base", [None, "nf4"])
+def test_a_plain_model_and_a_file_make_the_adapted_model(base, tmp_path):
+    adapted = fit(tfc.add_lora(network(), 2, alpha=4, base=base, train=["head", "norm"], name="task"))
+    tfc.lora.save(adapted, tmp_path / "task.npz")
+    loaded = tfc.lora.load(network(), tmp_path / "task.npz")
+    np.testing.assert_array_equal(loaded(X), adapted(X))
+    assert tfc.lora.active(loaded) == "task"
+    assert [tuple(w.shape) for w in loaded.trainable_weights] == [tuple(w.shape) for w in adapted.trainable_weights]
+    named = tfc.lora.load(network(), tmp_path / "task.npz", name="other", base=None)
+    assert tfc.lora.adapters(named) == ["other"]
+    assert {w.dtype for w in map(np.asarray, named.weights)} == {np.dtype("float32")}
+
+
+def test_the_file_holds_the_learned_arrays_and_what_they_are(tmp_path):
+    adapted = stir(tfc.add_lora(network(), 2, base="int4", select="first", train="head"))
+    tfc.lora.save(adapted, tmp_path / "a")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    with np.load(tmp_path / "a") as file:
+        about, arrays = json.loads(str(file["about"])), {k: file[k] for k in file.files if k != "about"}
+    assert (about["format"], about["name"], about["base"]) == ("tfcompress adapters 1", "default", "int4")
+    assert [(e["layer"], e["weight"], e["adapter"]["rank"]) for e in about["entries"]] == [
+        ("first", "kernel", 2), ("head", "kernel", None), ("head", "bias", None)]  # fmt: skip
+    assert {k: a.shape for k, a in arrays.items()} == {
+        "0/a": (16, 2), "0/b": (2, 24), "1/whole": (24, 4), "2/whole": (4,)}  # fmt: skip
+    for array, weight in zip(arrays.values(), adapted.trainable_weights, strict=True):
+        np.testing.assert_array_equal(array, np.asarray(weight))
+
+
+def test_files_join_an_adapted_model_or_overwrite_an_adapter_of_it(tmp_path):
+    for name, seed in (("one", 1), ("two", 2)):
+        tfc.lora.save(stir(tfc.add_lora(network(), 2, alpha=seed, base="int8", name=name), name, seed), tmp_path / name)
+    expected = {name: np.asarray(tfc.lora.load(network(), tmp_path / name)(X)) for name in ("one", "two")}
+    both = tfc.lora.load(tfc.lora.load(network(), tmp_path / "one"), tmp_path / "two")
+    for name in ("one", "two"):
+        tfc.lora.activate(both, name)
+        np.testing.assert_array_equal(both(X), expected[name])
+    fresh = tfc.add_lora(network(), 2, base="int8", name="one")
+    before = np.asarray(fresh(X))
+    np.testing.assert_array_equal(tfc.lora.load(fresh, tmp_path / "two", name="one")(X), expected["two"])
+    np.testing.assert_array_equal(fresh(X), before)
+
+
+def test_what_does_not_fit_is_refused_with_the_difference(tmp_path):
+    tfc.lora.save(tfc.add_lora(network(), 2), tmp_path / "a.npz")
+    inputs = keras.Input((16,))
+    x = layers.Dense(24, name="first")(inputs)
+    other = keras.Model(inputs, layers.Dense(24, name="second")(x))
+    with pytest.raises(ValueError, match=r"(?s)must hold an adapter of this model.*lacks \['head/kernel'\]"):
+        tfc.lora.load(other, tmp_path / "a.npz")
+    narrow = keras.Sequential([keras.Input((16,)), *[layers.Dense(20, name=n) for n in ("first", "second", "head")]])
+    with pytest.raises(ValueError, match=r"(?s)`path` must hold an adapter of this model's shapes.*first/kernel"):
+        tfc.lora.load(narrow, tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=r"(?s)shapes.*first/kernel has .*\(16, 2\).* in place of .*\(16, 3\)"):
+        tfc.lora.load(tfc.add_lora(network(), 3), tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=r"(?s)network' lacks \['head/kernel', 'second/kernel'\]"):
+        tfc.lora.load(tfc.add_lora(network(), 2, select="first"), tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", numbers=np.zeros(3))
+    (tmp_path / "c.npz").write_bytes(b"nothing of the kind")
+    for name in ("b.npz", "c.npz"):
+        with pytest.raises(ValueError, match=r"must be a file that `tfcompress.lora.save` has written"):
+            tfc.lora.load(network(), tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        tfc.lora.load(network(), tmp_path / "none.npz")
+    with pytest.raises(ValueError, match=r"`name` must be an adapter of 'network': \[\]. Received: name=None"):
+        tfc.lora.save(network(), tmp_path / "d.npz")
