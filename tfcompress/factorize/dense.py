@@ -123,31 +123,43 @@ class EinsumTarget(Target):
         self.variable.assign(value.astype("float32"))
 
     def positions(self, method: str) -> tuple[int, list[int]] | None:
-        each = [product(tuple(call.inputs[0].shape)[1:]) for call in self.calls]
-        counts = [None if n is None else n // math.prod(self._read) for n in each]
-        return summed([(count, [count, count]) for count in counts])
+        each = [product(self._left(call)[1:]) for call in self.calls]
+        return summed([(count, [count, count]) for count in each])
 
     def parts(self, method: str, ranks: Sequence[int]) -> list[Any]:
         config = self.layer.get_config()
         into, out = self.equation.split()
+        lefts = [self._left(call) for call in self.calls]
+        free = [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*lefts, strict=True)]
+        # Keras adds the batch and what an ellipsis stands for.
+        named = len(self.equation.left.replace("...", "")) if "..." in self.equation.left else len(free) - 1
         first = _LAYERS.EinsumDense(
-            into, (*self._free(), ranks[0]), kernel_initializer=config["kernel_initializer"],
+            into, (*free[len(free) - named :], ranks[0]), kernel_initializer=config["kernel_initializer"],
             kernel_regularizer=config["kernel_regularizer"], **shared(self.layer, f"{self.layer.name}.reduce"),
         )  # fmt: skip
+        first.build(self._input(free))
         own = {**without(config, *_OWN), **shared(self.layer, self.layer.name), "equation": out}
         return [first, _LAYERS.EinsumDense.from_config(own)]
 
-    def _free(self) -> list[int | None]:
-        """Sizes of what the kernel leaves as it is; without an ellipsis the first letter is the batch, left out."""
+    def _axes(self, rank: int) -> list[int]:
+        """The axes of an input of this rank that are summed over."""
         letters = self.equation.given.replace("...", "")
-        shape = tuple(self.calls[0].inputs[0].shape)
-        sizes = dict(zip(letters, shape[len(shape) - len(letters) :], strict=True))
-        left = self.equation.left
-        return [sizes[c] for c in (left.replace("...", "") if "..." in left else left[1:])]
+        return [rank - len(letters) + letters.index(c) for c in self.equation.read]
+
+    def _left(self, call: Any) -> tuple[int | None, ...]:
+        """Sizes of the input's axes that the kernel leaves as they are, the batch first."""
+        shape = tuple(call.inputs[0].shape)
+        return tuple(size for axis, size in enumerate(shape) if axis not in self._axes(len(shape)))
+
+    def _input(self, free: Sequence[int | None]) -> tuple[int | None, ...]:
+        """The input's shape, as the kernel knows it: the symbolic one of an attention may be that of its queries."""
+        rank = len(free) + len(self._read)
+        read = dict(zip(self._axes(rank), self._read, strict=True))
+        rest = iter(free)
+        return tuple(read[axis] if axis in read else next(rest) for axis in range(rank))
 
     def rows(self, values: np.ndarray) -> np.ndarray:
-        letters = self.equation.given.replace("...", "")
-        axes = [values.ndim - len(letters) + letters.index(c) for c in self.equation.read]
+        axes = self._axes(values.ndim)
         last = np.moveaxis(values, axes, range(values.ndim - len(axes), values.ndim))
         return last.reshape(-1, math.prod(self._read)).astype("float64")
 

@@ -6,6 +6,8 @@ import numpy as np
 
 _TAU = 2.5129  # z of the zero of the function that decides whether a component is kept, over the root of alpha
 
+_PRECISION = 1e-6  # of float32: what is smaller is how numbers were rounded
+
 
 def vbmf_rank(matrix: np.ndarray) -> int:
     """How many components of a matrix stand out of its noise, of which nothing is known beforehand.
@@ -36,20 +38,19 @@ def vbmf_rank(matrix: np.ndarray) -> int:
     values = np.linalg.svd(matrix, compute_uv=False)
     if rows == 0 or values[0] == 0.0:
         return 0
-    if values[-1] <= 1e-9 * values[0]:  # without noise there is nothing to estimate it from
-        return int(np.sum(values > 1e-9 * values[0]))
     alpha = rows / columns
+    most = min(math.ceil(rows / (1 + alpha)) - 1, rows - 1)  # no more components than this can be told from noise
+    if values[most] <= _PRECISION * values[0]:  # without noise there is nothing to estimate it from
+        return int(np.sum(values > _PRECISION * values[0]))
     threshold = (1 + _TAU * math.sqrt(alpha)) * (1 + math.sqrt(alpha) / _TAU)
-    variance = _noise(values, columns, alpha, threshold)
+    variance = _noise(values, columns, alpha, threshold, most)
     return int(np.sum(values > math.sqrt(columns * variance * threshold)))
 
 
-def _noise(values: np.ndarray, columns: int, alpha: float, threshold: float) -> float:
+def _noise(values: np.ndarray, columns: int, alpha: float, threshold: float, most: int) -> float:
     """The variance of the noise: the minimum of the free energy between the bounds of theorem 3."""
-    count = len(values)
-    most = min(math.ceil(count / (1 + alpha)) - 1, count - 1)
     rest = values[most:] ** 2
-    upper = float(np.sum(values**2) / (count * columns))
+    upper = float(np.sum(values**2) / (len(values) * columns))
     lower = max(float(rest[0] / (columns * threshold)), float(np.mean(rest) / columns))
     low, high = math.log(min(lower, upper)), math.log(upper)
     for _ in range(4):  # the free energy has several minima: a grid, made finer around its lowest point
