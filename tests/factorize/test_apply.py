@@ -198,7 +198,8 @@ def test_masks_go_through_a_factorized_table():
 def test_frozen_layers_regularizers_and_names_of_outputs_stay():
     inputs = keras.Input((32,))
     body = layers.Dense(32, name="body", trainable=False)(inputs)
-    head = layers.Dense(32, name="head", kernel_regularizer="l2", bias_constraint="non_neg", kernel_constraint="unit_norm")(body)
+    head = layers.Dense(32, name="head", kernel_regularizer="l2", bias_constraint="non_neg",
+                        kernel_constraint="unit_norm")(body)  # fmt: skip
     small = tfc.factorize_model(keras.Model(inputs, head), 4)
     assert not small.get_layer("body").trainable and not small.get_layer("body.reduce").trainable
     assert small.get_layer("head").trainable and small.get_layer("head").bias_constraint is not None

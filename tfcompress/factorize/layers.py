@@ -65,7 +65,7 @@ class FactorizedDense(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         config = self.expand.get_config()
-        own = {key: config[key] for key in _DENSE}
+        own = {key: config.get(key) for key in _DENSE}
         return {**super().get_config(), "units": self.units, "rank": self.rank, **own}
 
 
@@ -120,7 +120,7 @@ class FactorizedConv2D(keras.layers.Layer):
             activity_regularizer=activity_regularizer, bias_constraint=bias_constraint,
         )  # fmt: skip
         config = plain.get_config()
-        self._given = {key: config[key] for key in _CONV}
+        self._given = {key: config.get(key) for key in _CONV}
         self.parts = convolutions(
             {**config, "name": "conv", "trainable": True, "dtype": flavor.dtype_policy(self)}, method, ranks
         )

@@ -1,0 +1,115 @@
+"""Distribution beside trying everything; what is measured beside what is computed by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfcompress.core.replay import calls
+from tfcompress.core.trace import trace
+from tfcompress.factorize.budget import Choices, cost_of, distribute
+from tfcompress.factorize.candidates import candidates
+from tfcompress.factorize.covariance import second_moments
+from tfcompress.factorize.ranks import Option
+from tfcompress.factorize.sensitivity import Sensitivity
+from tfcompress.factorize.spectrum import Spectrum
+
+keras = tf.keras
+layers = keras.layers
+
+
+def best(choices, limits):
+    """The least change of all combinations that fit."""
+    found = np.inf
+    for chosen in itertools.product(*(range(len(c.changes)) for c in choices)):
+        if (sum(c.costs[n] for c, n in zip(choices, chosen, strict=True)) <= limits).all():
+            found = min(found, sum(c.changes[n] for c, n in zip(choices, chosen, strict=True)))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kinds", [("macs",), ("macs", "params")])
+def test_the_change_is_close_to_the_least_there_is(seed, kinds):
+    rng = np.random.default_rng(seed)
+    choices = []
+    for _ in range(4):
+        whole = rng.uniform(5, 20, len(kinds))
+        shares = np.r_[1.0, np.sort(rng.uniform(0.1, 0.9, 5))[::-1]]
+        choices.append(Choices(np.round(whole * shares[:, None], 3), np.r_[0.0, np.sort(rng.uniform(0, 1, 5))]))
+    whole = {kind: float(sum(c.costs[0][k] for c in choices)) for k, kind in enumerate(kinds)}
+    for share in (0.9, 0.6, 0.4):
+        limits = np.array([share * whole[kind] for kind in kinds])
+        least = best(choices, limits)
+        if np.isinf(least):
+            continue
+        chosen = distribute(choices, whole, dict.fromkeys(kinds, share))
+        cost = sum(c.costs[n] for c, n in zip(choices, chosen, strict=True))
+        assert (cost <= limits + 1e-9).all()
+        assert sum(c.changes[n] for c, n in zip(choices, chosen, strict=True)) <= least + 0.35
+
+
+def test_what_cannot_be_held_or_counted_is_refused():
+    choices = [Choices(np.array([[10.0], [5.0]]), np.array([0.0, 0.1]))]
+    with pytest.raises(ValueError, match="cannot be held"):
+        distribute(choices, {"macs": 10}, {"macs": 0.4})
+    with pytest.raises(ValueError, match="the model's macs are not known"):
+        distribute(choices, {"macs": 0}, {"macs": 0.4})
+    assert distribute(choices, {"macs": 10}, {"macs": 10}) == [0]
+
+
+def network():
+    inputs = keras.Input((6, 6, 2))
+    x = layers.Conv2D(5, 3, strides=2, padding="same", name="conv")(inputs)
+    return keras.Model(inputs, layers.Dense(3, activation="softmax", name="head")(layers.Flatten()(x)))
+
+
+X = np.random.default_rng(0).normal(size=(40, 6, 6, 2)).astype("float32")
+
+
+def test_costs_are_counted_by_hand():
+    # 3 * 3 * 2 * 5 = 90 numbers at 9 places, 45 * 3 at one; 90 + 5 + 135 + 3 parameters.
+    assert cost_of(trace(network())) == {"macs": 945, "params": 233, "bytes": 932}
+
+
+def test_second_moments_are_those_of_patches_by_hand():
+    model = trace(network())
+    targets, _ = candidates(model, None)
+    roots = second_moments(model, targets, X)
+    padded = np.pad(X.astype("float64"), ((0, 0), (0, 1), (0, 1), (0, 0)))  # "same" of 6 with stride 2: all at the end
+    rows = np.array([padded[n, i : i + 3, j : j + 3].ravel() for n in range(40) for i in (0, 2, 4) for j in (0, 2, 4)])
+    moment = rows.T @ rows / len(rows)
+    expected = moment + 0.01 * np.trace(moment) / 18 * np.eye(18)
+    root = roots[id(targets[0].layer)]
+    np.testing.assert_allclose(root @ root.T, expected, atol=1e-5)
+
+
+def test_the_moment_of_a_table_counts_its_rows():
+    inputs = keras.Input((4,), dtype="int32")
+    model = trace(keras.Model(inputs, layers.Embedding(5, 3)(inputs)))
+    targets, _ = candidates(model, None)
+    (root,) = second_moments(model, targets, np.array([[0, 0, 1, 3], [0, 3, 3, 3]])).values()
+    shares = np.array([3, 1, 0, 4, 0]) / 8
+    np.testing.assert_allclose(root**2, shares + 0.01 * shares.mean(), rtol=1e-6)
+
+
+def test_changes_are_measured_and_the_model_stays():
+    model = trace(network())
+    before = [w.copy() for w in model.get_weights()]
+    targets, _ = candidates(model, None)
+    sensitivity = Sensitivity(model, X)
+    spectrum = Spectrum(targets[0].kernel, "svd")
+    options = [Option("svd", (rank,), spectrum.error((rank,))) for rank in (1, 2, 3, 4)]
+    changes = sensitivity.changes(targets[0], [spectrum], options)
+    w, b = model.get_layer("conv").get_weights()
+    p = model.predict(X, verbose=0).astype("float64")
+    for option, change in zip(options, changes, strict=True):
+        u, s, v = np.linalg.svd(w.reshape(18, 5), full_matrices=False)
+        rank = option.ranks[0]
+        model.get_layer("conv").set_weights([((u[:, :rank] * s[:rank]) @ v[:rank]).reshape(w.shape), b])
+        q = model.predict(X, verbose=0).astype("float64")
+        measured = np.mean(np.sum(p * np.log(p / q), -1))
+        assert 0.5 * measured - 1e-6 <= change <= 2 * measured + 1e-6
+        model.get_layer("conv").set_weights([w, b])
+    assert all(np.array_equal(a, c) for a, c in zip(before, model.get_weights(), strict=True))
+    assert len(calls(model)) == 3
