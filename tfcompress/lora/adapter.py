@@ -32,7 +32,7 @@ class Adapter(keras.layers.Layer):
 
     >>> adapter = Adapter((3, 2), rank=1, alpha=2.0, folding=Folding((0,), (1,)))
     >>> adapter.build()
-    >>> adapter.set_weights([[[1.0], [0.0], [2.0]], [[1.0, 3.0]]])
+    >>> adapter.set_weights([np.array([[1.0], [0.0], [2.0]]), np.array([[1.0, 3.0]])])
     >>> adapter.applied(tf.ones((3, 2))).numpy().tolist()  # 1 + 2 * [1, 0, 2]^T [1, 3]
     [[3.0, 7.0], [1.0, 1.0], [5.0, 13.0]]
     """

@@ -116,7 +116,7 @@ def load(model: Any, path: str | os.PathLike[str], *, name: str | None = None, b
     check_model(model, kind, name)
     work = Adapted(model, kind, name)
     if name in known:
-        adapted = work.made(lambda operation: ({}, None))
+        adapted = work.made(lambda operation: (None if says(work.notes, operation.name, TRAINED) else {}, None))
         object.__setattr__(adapted, "notes", dict(work.notes))
     else:
         adapted = work.made(_plan(about["entries"], path))
