@@ -8,6 +8,7 @@ from tensorly.decomposition import parafac, partial_tucker
 
 from tfcompress.factorize import compose, decompose, full_ranks
 from tfcompress.factorize.decompose import factor_shapes, methods_of, thin_svd
+from tfcompress.factorize.spectrum import Spectrum
 
 SHAPES = [(3, 3, 4, 6), (3, 4, 6), (5, 3, 2, 7), (2, 3, 9, 2), (1, 3, 5, 4), (8, 5), (1, 1, 6, 9)]
 EVERY = [(shape, method) for shape in SHAPES for method in methods_of(shape)]
@@ -118,4 +119,6 @@ def test_without_tensorly_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tensorly", None)
     with pytest.raises(ImportError, match=r"pip install 'tfcompress\[factorize\]'"):
         decompose(kernel((3, 3, 4, 6)), "tucker2", [2, 2])
+    with pytest.raises(ImportError, match="Tucker-2 and CP need tensorly"):
+        Spectrum(kernel((3, 3, 4, 6)), "cp")
     assert len(decompose(kernel((3, 3, 4, 6)), "spatial", [2])) == 2

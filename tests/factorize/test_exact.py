@@ -107,4 +107,3 @@ def test_ranks_below_compute_with_the_kernel_of_that_rank():
     x = np.random.default_rng(0).normal(size=(3, 9, 8, 4)).astype("float32")
     model.set_weights([cut, b])
     assert error(model, made, x) < 1e-5
-

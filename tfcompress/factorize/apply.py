@@ -212,4 +212,3 @@ class _Maker:
             said += "; the constraint of its kernel is dropped"
         self.notes[layer.name] = said
         self.notes |= {part.name: f"part of {layer.name}" for part in parts[:-1]}
-

@@ -23,9 +23,7 @@ TARGETS: dict[type, type[Target]] = {
 }  # fmt: skip
 
 
-def candidates(
-    flat: Any, select: Any, rules: Mapping[str, Rule] | None = None
-) -> tuple[list[Target], dict[str, str]]:
+def candidates(flat: Any, select: Any, rules: Mapping[str, Rule] | None = None) -> tuple[list[Target], dict[str, str]]:
     """The layers that may change, in the order of the graph, and for others with kernels the reason why not.
 
     Args:

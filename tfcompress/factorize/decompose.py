@@ -254,14 +254,29 @@ _SPLIT: dict[str, Callable[..., list[np.ndarray]]] = {
 }  # fmt: skip
 
 
+def check_tensorly(method: str) -> None:
+    """Refuse a method whose library is not there, before anything is computed.
+
+    Raises:
+        ImportError: with the command that installs it.
+    """
+    if method in ("tucker2", "cp"):
+        _tensorly()
+
+
 def _fitted(name: str, *args: Any, **kwargs: Any) -> Any:
     """What a decomposition of tensorly returns."""
+    decomposition = _tensorly()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Trying to compute SVD")  # more components than an axis has places
+        return getattr(decomposition, name)(*args, **kwargs)
+
+
+def _tensorly() -> Any:
     try:
         from tensorly import decomposition
     except ModuleNotFoundError as error:
         if error.name != "tensorly":
             raise
         raise ImportError("Tucker-2 and CP need tensorly: pip install 'tfcompress[factorize]'") from error
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Trying to compute SVD")  # more components than an axis has places
-        return getattr(decomposition, name)(*args, **kwargs)
+    return decomposition

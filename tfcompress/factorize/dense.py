@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
-from tfcompress.factorize.target import Target, product, shared, summed, without
+from tfcompress.factorize.target import Target, product, put, shared, summed, without
 
 _LAYERS = keras.layers
 # What the layer that carries the name on does not take over: adapters and integers of Keras' own.
@@ -119,8 +119,7 @@ class EinsumTarget(Target):
         return tf.reshape(tf.transpose(value, self._order), self.shape)
 
     def assign(self, kernel: np.ndarray) -> None:
-        value = np.transpose(kernel.reshape(*self._read, *self._new), np.argsort(self._order))
-        self.variable.assign(value.astype("float32"))
+        put(self.variable, np.transpose(kernel.reshape(*self._read, *self._new), np.argsort(self._order)))
 
     def positions(self, method: str) -> tuple[int, list[int]] | None:
         each = [product(self._left(call)[1:]) for call in self.calls]

@@ -51,7 +51,7 @@ class FactorizedDense(keras.layers.Layer):
         )  # fmt: skip
 
     def build(self, input_shape: Any) -> None:
-        if self.built:
+        if self.built:  # type: ignore[has-type]
             return
         self.reduce.build(input_shape)
         self.expand.build((*tuple(input_shape)[:-1], self.rank))
@@ -126,7 +126,7 @@ class FactorizedConv2D(keras.layers.Layer):
         )
 
     def build(self, input_shape: Any) -> None:
-        if self.built:
+        if self.built:  # type: ignore[has-type]
             return
         shape = tuple(input_shape)
         for part in self.parts:

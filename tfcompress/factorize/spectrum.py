@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfcompress.factorize.decompose import compose, decompose, full_ranks, spatial_matrix, thin_svd, weighted
+from tfcompress.factorize.decompose import (
+    check_tensorly,
+    compose,
+    decompose,
+    full_ranks,
+    spatial_matrix,
+    thin_svd,
+    weighted,
+)
 from tfcompress.factorize.vbmf import vbmf_rank
 
 _EACH, _PAIRS, _FITTED = 24, 12, 6  # ranks that a budget chooses from: of one rank, of each of two, of CP
@@ -25,9 +33,13 @@ class Spectrum:
         kernel: [..., inputs, outputs], as of `decompose`.
         method: as of `decompose`.
         root: as of `decompose`, for any method.
+
+    Raises:
+        ImportError: Tucker-2 or CP without tensorly.
     """
 
     def __init__(self, kernel: np.ndarray, method: str, root: np.ndarray | None = None) -> None:
+        check_tensorly(method)
         self.kernel, self.method, self.root = np.asarray(kernel, np.float64), method, root
         self.full = full_ranks(kernel.shape, method)
         self._norm = max(float(np.linalg.norm(self._weighted(self.kernel))), 1e-30)

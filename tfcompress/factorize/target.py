@@ -61,7 +61,7 @@ class Target(ABC):
 
     def assign(self, kernel: np.ndarray) -> None:
         """Let the layer compute with another kernel of the shape of `kernel`."""
-        self.variable.assign(kernel.reshape(tuple(self.variable.shape)).astype("float32"))
+        put(self.variable, kernel)
 
     @abstractmethod
     def positions(self, method: str) -> tuple[int, list[int]] | None:
@@ -84,8 +84,7 @@ class Target(ABC):
         """Give built parts the arrays of a decomposition and the layer's bias."""
         from_factors = [part for part in parts if part.weights]
         for part, factor in zip(from_factors, factors, strict=True):
-            kernel = part.weights[0]
-            kernel.assign(np.reshape(factor, tuple(kernel.shape)).astype("float32"))
+            put(part.weights[0], factor)
         if getattr(self.layer, "bias", None) is not None:
             parts[-1].bias.assign(flavor.read(self.layer.bias))
 
@@ -106,6 +105,11 @@ class Target(ABC):
         if before["macs"] is None or after["macs"] is None:
             return fewer
         return fewer and (before["macs"] == 0 or after["macs"] < before["macs"])
+
+
+def put(variable: Any, value: np.ndarray) -> None:
+    """Assign numbers in the variable's order, in its shape and type."""
+    variable.assign(np.reshape(value, tuple(variable.shape)).astype(np.asarray(flavor.read(variable)).dtype))
 
 
 def shared(layer: Any, name: str) -> dict[str, Any]:
