@@ -55,16 +55,15 @@ def _noise(values: np.ndarray, columns: int, alpha: float, threshold: float, mos
     low, high = math.log(min(lower, upper)), math.log(upper)
     for _ in range(4):  # the free energy has several minima: a grid, made finer around its lowest point
         grid = np.linspace(low, high, 400)
-        best = int(np.argmin([_energy(values, columns, alpha, threshold, math.exp(v)) for v in grid]))
+        best = int(np.argmin(_energies(values, columns, alpha, threshold, np.exp(grid))))
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
     return math.exp((low + high) / 2)
 
 
-def _energy(values: np.ndarray, columns: int, alpha: float, threshold: float, variance: float) -> float:
-    """Equation 17: x - log x of the components that are noise, the rest by their estimated size."""
-    x = values**2 / (columns * variance)
-    noise, signal = x[x <= threshold], x[x > threshold]
-    middle = signal - (1 + alpha)
+def _energies(values: np.ndarray, columns: int, alpha: float, threshold: float, variances: np.ndarray) -> np.ndarray:
+    """Equation 17 for each variance: x - log x of the components that are noise, the rest by their estimated size."""
+    x = np.maximum(values, 1e-9 * values[0]) ** 2 / (columns * variances[:, None])  # zeros have no logarithm
+    middle = np.where(x > threshold, x - (1 + alpha), 2.0)
     tau = (middle + np.sqrt(np.maximum(middle**2 - 4 * alpha, 0.0))) / 2
-    kept = signal - tau + np.log((tau + 1) / signal) + alpha * np.log(tau / alpha + 1)
-    return float(np.sum(noise - np.log(noise)) + np.sum(kept))
+    kept = x - tau + np.log((tau + 1) / x) + alpha * np.log(tau / alpha + 1)
+    return np.sum(np.where(x > threshold, kept, x - np.log(x)), 1)
