@@ -301,6 +301,7 @@ def test_a_variable_may_hold_codes_of_its_weight(policy, tmp_path):
     np.testing.assert_array_equal(np.asarray(kernel), [[0, 3, -4, 6, 8, 1]])
     expected = [[26.0, 15.0]]  # [1, 0, 2] @ 2 w + 10 = [2 * 8 + 10, 2 * 2.5 + 10]
     np.testing.assert_array_equal(model(X), expected)
+    assert tf.as_dtype(model(X).dtype).name == wrapper.compute_dtype
     np.testing.assert_array_equal(wrapper.kernel, [[0, 3], [-4, 6], [8, 1]])
     plain = wrapper.baked()
     np.testing.assert_array_equal(plain.get_weights()[0], [[0, 3], [-4, 6], [8, 1]])
