@@ -2,7 +2,7 @@
 
 Each row starts from the same network, trained on the classes 0 to 4, and learns the classes 5 to 9: all of it, its head
 alone, or adapters with the head and the normalizations (`train`). Printed are trained numbers, bytes of the optimizer's
-state, bytes of the frozen matrices over float32, seconds an epoch, accuracy on the new classes, and for adapters the
+state, bytes of the frozen base over float32, seconds an epoch, accuracy on the new classes, and for adapters the
 largest difference of the merged model and whether a frozen number has changed. Bars: within 1 point of training all;
 merged to 1e-5; the base bit-identical and, in four bits, at most 0.16 of float32. Rows are means over --seeds.
 """
@@ -21,7 +21,6 @@ from rich.table import Table
 
 import tfcompress as tfc
 import tflite_export
-from tfcompress.core.transformed import named_weights, transformed_layers
 
 keras = tf.keras
 # name -> rank and base of the adapters; None trains every weight, 0 the head alone
@@ -69,15 +68,9 @@ def started(model: Any, rank: int | None, base: str | None) -> Any:
 
 
 def share(adapted: Any) -> float:
-    """Bytes of the matrices that are held in few bits, with their scales, over float32; 1 where none is."""
-    rows = [(layer, name) for layer in transformed_layers(adapted) for name in layer.transforms if layer.held(name)]
-    held = sum(layer.held(name).held_bytes(_variable(layer, name)) for layer, name in rows)
-    whole = sum(4 * int(np.prod(layer.held(name).held_shape)) for layer, name in rows)
-    return held / whole if rows else 1.0
-
-
-def _variable(layer: Any, name: str) -> Any:
-    return named_weights(layer.layer)[name]
+    """Bytes of the frozen base, with scales, biases and normalizations, over those in float32."""
+    summary = tfc.summary(adapted)
+    return summary.bytes_after / summary.bytes_before
 
 
 def run(way: str, model: Any, data: tuple, options: argparse.Namespace) -> dict[str, float]:
