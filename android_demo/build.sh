@@ -7,8 +7,8 @@
 #   --no-tests        compile and pack alone
 #   --debug           debuggable: StrictMode tells of work on the main thread
 #
-# Needs a JDK from 17, mvn, aapt2, zipalign, apksigner, zip, unzip:
-#   sudo apt-get install maven openjdk-17-jdk-headless aapt zipalign apksigner zip unzip
+# Needs a JDK from 17 on, mvn, aapt2, zipalign, apksigner, zip, unzip:
+#   sudo apt-get install maven default-jdk-headless aapt zipalign apksigner zip unzip
 set -euo pipefail
 bundle='' goal=test debug=()
 while [ $# -gt 0 ]; do
@@ -22,7 +22,7 @@ while [ $# -gt 0 ]; do
 done
 cd "$(dirname "${BASH_SOURCE[0]}")"
 for tool in java javac keytool mvn aapt2 zipalign apksigner zip unzip; do
-    command -v "$tool" > /dev/null || { echo "$tool is missing: sudo apt-get install maven openjdk-17-jdk-headless aapt zipalign apksigner zip unzip" >&2; exit 3; }
+    command -v "$tool" > /dev/null || { echo "$tool is missing: sudo apt-get install maven default-jdk-headless aapt zipalign apksigner zip unzip" >&2; exit 3; }
 done
 [ -z "$bundle" ] || [ -f "$bundle/manifest.json" ] || { echo "$bundle is no bundle: it has no manifest.json" >&2; exit 2; }
 

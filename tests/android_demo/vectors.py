@@ -1,6 +1,6 @@
 """Numbers that the app's Kotlin must compute, too: written by NumPy and TensorFlow, read by its tests on the JVM.
 
-    python -m tests.android_demo.vectors > android_demo/app/src/test/resources/vectors.json
+python -m tests.android_demo.vectors > android_demo/app/src/test/resources/vectors.json
 """
 
 import json
@@ -89,11 +89,14 @@ def agreements(random: np.random.Generator) -> list[dict]:
             expected = random.integers(-100, 100, (4, 10)).astype(kind)
             got = (expected + random.integers(-change, change + 1, expected.shape)).astype(kind)
         apart = np.abs(expected.astype(np.float64) - got.astype(np.float64))
+        signal = np.sum((expected.astype(np.float64) - (3 if kind == "int8" else 0)) ** 2)  # 3 is the grid's zero
+        noise = float(np.sum(apart**2))
         found.append(
             {
                 "type": kind, "expected": expected.astype(float).tolist(), "got": got.astype(float).tolist(),
                 "equal": float(np.mean(apart == 0)), "largest": float(apart.max()),
                 "same_top": float(np.mean(expected.argmax(1) == got.argmax(1))),
+                "decibels": 10 * float(np.log10(signal / noise)) if noise else None,
                 "agrees": bool(apart.max() <= (1e-4 if kind == "float32" else 1)),
             }
         )  # fmt: skip

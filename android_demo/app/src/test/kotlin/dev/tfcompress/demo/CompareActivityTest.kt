@@ -39,7 +39,7 @@ class CompareActivityTest : ScreenTest() {
         controller.get().press(R.id.run)
         val before = controller.get().texts()
         RuntimeEnvironment.setQualifiers("+land")
-        controller.configurationChange(RuntimeEnvironment.getApplication().resources.configuration)
+        controller.recreate()
         settle()
         assertEquals(before, controller.get().texts())
         assertEquals(1, controller.get().findViewById<Spinner>(R.id.first_model).selectedItemPosition)

@@ -9,73 +9,66 @@ import dev.tfcompress.demo.tensor.ElementType
 import dev.tfcompress.demo.tensor.Grid
 import dev.tfcompress.demo.tensor.TensorInfo
 import org.bytedeco.javacpp.BytePointer
-import org.bytedeco.javacpp.Pointer
-import org.bytedeco.tensorflowlite.TfLiteInterpreter
-import org.bytedeco.tensorflowlite.TfLiteModel
-import org.bytedeco.tensorflowlite.TfLiteSignatureRunner
+import org.bytedeco.javacpp.Loader
+import org.bytedeco.tensorflowlite.BuiltinOpResolverWithXNNPACK
+import org.bytedeco.tensorflowlite.BuiltinOpResolverWithoutDefaultDelegates
+import org.bytedeco.tensorflowlite.FlatBufferModel
+import org.bytedeco.tensorflowlite.Interpreter
+import org.bytedeco.tensorflowlite.InterpreterBuilder
+import org.bytedeco.tensorflowlite.StringIntMap
 import org.bytedeco.tensorflowlite.TfLiteTensor
 import org.bytedeco.tensorflowlite.global.tensorflowlite.*
 import java.nio.ByteBuffer
 
-/** TensorFlow Lite for Linux: the runtime of the phone behind the same interface, without its delegates. */
+/** TensorFlow Lite for Linux: the runtime of the phone behind the same interface, on the CPU. */
 class LinuxEngine : Engine {
     /** Threads that the runtime was called on. */
     val threads = LinkedHashSet<String>()
+
+    init {
+        Loader.load(org.bytedeco.tensorflowlite.global.tensorflowlite::class.java)
+    }
 
     override val runtime = "TensorFlow Lite"
     override val version: String get() = TfLiteVersion().string
 
     override fun missing(accelerator: Accelerator): String? {
         threads += Thread.currentThread().name
-        return if (accelerator == Accelerator.XNNPACK) null else "This machine has no ${accelerator.name} for the runtime."
+        val here = accelerator == Accelerator.XNNPACK || accelerator == Accelerator.CPU
+        return if (here) null else "This machine has no ${accelerator.name} for the runtime."
     }
 
     override fun open(model: ByteBuffer, settings: Settings): Session {
         threads += Thread.currentThread().name
         missing(settings.accelerator)?.let { throw EngineException(it) }
-        val made = TfLiteModelCreate(Pointer(model), model.remaining().toLong()) ?: throw EngineException("this is no model")
-        val options = TfLiteInterpreterOptionsCreate()
-        TfLiteInterpreterOptionsSetNumThreads(options, settings.threads)
-        val interpreter = TfLiteInterpreterCreate(made, options)
-        TfLiteInterpreterOptionsDelete(options)
-        if (interpreter == null || interpreter.isNull) {
-            TfLiteModelDelete(made)
-            throw EngineException("the runtime does not know an operation of this model")
-        }
-        return LinuxSession(made, interpreter, settings.signature, model)
+        val xnnpack = settings.accelerator == Accelerator.XNNPACK
+        val resolver = if (xnnpack) BuiltinOpResolverWithXNNPACK() else BuiltinOpResolverWithoutDefaultDelegates()
+        val made = FlatBufferModel.BuildFromBuffer(BytePointer(model), model.remaining().toLong(), FlatBufferModel.GetDefaultErrorReporter())
+        if (made == null || made.isNull) throw EngineException("this is no model")
+        val interpreter = Interpreter(null as org.bytedeco.javacpp.Pointer?)
+        val built = InterpreterBuilder(made, resolver).apply(interpreter, settings.threads)
+        if (built != 0 || interpreter.isNull) throw EngineException("the runtime does not know an operation of this model")
+        return LinuxSession(interpreter, if (xnnpack) "XNNPACK" else "CPU kernels of the runtime", settings.signature, listOf(model, made, resolver))
     }
 }
 
+/** @property kept what the interpreter points to. */
 private class LinuxSession(
-    private val model: TfLiteModel, private val interpreter: TfLiteInterpreter, signature: String, private val kept: ByteBuffer,
+    private val interpreter: Interpreter, override val delegate: String, signature: String, private var kept: List<Any>,
 ) : Session {
-    private val runner: TfLiteSignatureRunner? =
-        if (signature.isEmpty()) null else TfLiteInterpreterGetSignatureRunner(interpreter, signature)
-    private val given = LinkedHashMap<String, TfLiteTensor>()
-    private val got = LinkedHashMap<String, TfLiteTensor>()
+    private val given: Map<String, TfLiteTensor>
+    private val got: Map<String, TfLiteTensor>
     override val inputs: List<TensorInfo>
     override val outputs: List<TensorInfo>
-    override val delegate = "XNNPACK"
 
     init {
-        if (runner != null) {
-            ok(TfLiteSignatureRunnerAllocateTensors(runner))
-            for (i in 0 until TfLiteSignatureRunnerGetInputCount(runner).toInt()) {
-                val name = TfLiteSignatureRunnerGetInputName(runner, i).string
-                given[name] = TfLiteSignatureRunnerGetInputTensor(runner, name)
-            }
-            for (i in 0 until TfLiteSignatureRunnerGetOutputCount(runner).toInt()) {
-                val name = TfLiteSignatureRunnerGetOutputName(runner, i).string
-                got[name] = TfLiteSignatureRunnerGetOutputTensor(runner, name)
-            }
+        ok(interpreter.AllocateTensors())
+        if (signature.isEmpty()) {
+            given = tensors(interpreter.inputs())
+            got = tensors(interpreter.outputs())
         } else {
-            ok(TfLiteInterpreterAllocateTensors(interpreter))
-            for (i in 0 until TfLiteInterpreterGetInputTensorCount(interpreter)) {
-                TfLiteInterpreterGetInputTensor(interpreter, i).let { given[TfLiteTensorName(it).string] = it }
-            }
-            for (i in 0 until TfLiteInterpreterGetOutputTensorCount(interpreter)) {
-                TfLiteInterpreterGetOutputTensor(interpreter, i).let { got[TfLiteTensorName(it).string] = it }
-            }
+            given = names(interpreter.signature_inputs(signature)).associateWith { interpreter.input_tensor_by_signature(it, signature) }
+            got = names(interpreter.signature_outputs(signature)).associateWith { interpreter.output_tensor_by_signature(it, signature) }
         }
         inputs = given.map { (name, tensor) -> info(name, tensor) }
         outputs = got.map { (name, tensor) -> info(name, tensor) }
@@ -86,7 +79,7 @@ private class LinuxSession(
             val values = inputs.getValue(name).also { it.rewind() }
             ok(TfLiteTensorCopyFromBuffer(tensor, BytePointer(values), values.remaining().toLong()))
         }
-        ok(if (runner != null) TfLiteSignatureRunnerInvoke(runner) else TfLiteInterpreterInvoke(interpreter))
+        ok(interpreter.Invoke())
         return outputs.associate { info ->
             val into = info.buffer()
             ok(TfLiteTensorCopyToBuffer(got.getValue(info.name), BytePointer(into), info.bytes.toLong()))
@@ -95,10 +88,19 @@ private class LinuxSession(
     }
 
     override fun close() {
-        runner?.let(::TfLiteSignatureRunnerDelete)
-        TfLiteInterpreterDelete(interpreter)
-        TfLiteModelDelete(model)
-        kept.rewind()
+        interpreter.deallocate()
+        kept = emptyList()
+    }
+
+    private fun tensors(indices: org.bytedeco.javacpp.IntPointer): Map<String, TfLiteTensor> =
+        (0 until indices.limit()).map { interpreter.tensor(indices.get(it)) }.associateBy { TfLiteTensorName(it).string }
+
+    private fun names(map: StringIntMap): List<String> = buildList {
+        val at = map.begin()
+        while (!at.equals(map.end())) {
+            add(at.first())
+            at.increment()
+        }
     }
 
     private fun ok(status: Int) {

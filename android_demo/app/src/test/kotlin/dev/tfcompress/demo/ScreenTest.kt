@@ -59,7 +59,7 @@ abstract class ScreenTest {
             app.work.submit {}.get(30, TimeUnit.SECONDS)
             shadowOf(android.os.Looper.getMainLooper()).idle()
             check(System.nanoTime() < until) { "still busy: ${state.busy}" }
-        } while (state.busy != null)
+        } while (state.busy != null && Thread.sleep(5) == Unit)
     }
 
     protected fun Activity.press(id: Int) {

@@ -89,6 +89,7 @@ class VectorsTest {
             assertEquals(number(row["largest"]), found.largest, 1e-12)
             assertEquals(number(row["same_top"]), found.sameTop!!, 1e-12)
             assertEquals(row["agrees"], found.agrees)
+            assertEquals(row["decibels"]?.let(::number) ?: Double.POSITIVE_INFINITY, found.decibels, 1e-6)
             assertEquals(if (type == ElementType.INT8) "steps" else "real", found.unit)
         }
     }

@@ -185,6 +185,8 @@ class Desk(
                 told(error.message)
             } catch (error: BundleException) {
                 told(error.message)
+            } catch (error: LinkageError) {
+                told("the runtime library does not load on this phone: ${error.message}")
             } catch (error: OutOfMemoryError) {
                 told("this phone has not enough memory for it")
             } catch (error: Exception) {

@@ -44,7 +44,7 @@ class Texts(private val resources: Resources) {
             agreement.unit == "steps" -> resources.getString(R.string.steps, agreement.largest)
             else -> resources.getString(R.string.real, agreement.largest)
         }
-        val text = resources.getString(if (agreement.agrees) R.string.agrees else R.string.differs, apart)
+        val text = resources.getString(if (agreement.agrees) R.string.agrees else if (agreement.close) R.string.close else R.string.differs, apart)
         val top = agreement.sameTop
         return if (top == null || top == 1.0) text else resources.getString(R.string.same_top, text, 100 * top)
     }
