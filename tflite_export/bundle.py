@@ -85,7 +85,11 @@ class Bundle:
         models = [
             (one.name, one.precision, f"{one.size:,}", _told(one.inputs), _told(one.outputs)) for one in told.models
         ]
-        head = [("samples", told.rows), ("labels", ", ".join(told.labels) or "-")]
+        head = [
+            ("samples", told.rows),
+            ("answers of", f"{told.kernels} kernels"),
+            ("labels", ", ".join(told.labels) or "-"),
+        ]
         head += [(f"input {one.name}", f"{one.content} {list(one.shape)}{_normalisation(one)}") for one in told.inputs]
         return render(
             table(f"Bundle {told.name!r} in {self.path}", ("", "value"), head),
@@ -103,6 +107,7 @@ def export_bundle(
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     name: str = "",
+    kernels: str = "xnnpack",
 ) -> Bundle:
     """Writes what a phone needs besides the files: labels, normalisation, samples with the answers that are expected.
 
@@ -110,7 +115,7 @@ def export_bundle(
 
         model's input = low + (high - low) * pixel / 255    or    (pixel - mean) / std,    pixel 0 to 255
 
-    The expected answers are those of LiteRT's XNNPACK kernels on this machine, raw: integers of integer files.
+    The expected answers are those of LiteRT's kernels on this machine, raw: integers of integer files.
 
     Args:
         models: name -> file (bytes, a path or an object with `.content`); all take the same inputs, of batch 1.
@@ -121,6 +126,8 @@ def export_bundle(
         input_range: (low, high) that pixels become.
         mean, std: of pixels from 0 to 255, one number or one a channel; instead of `input_range`.
         name: of the bundle, for people; the name of `out` when left out.
+        kernels: that give the expected answers: "xnnpack" (what a phone uses), "builtin" or "reference"; integer files
+            differ by a step inside from one to the other, which a softmax magnifies.
 
     Returns:
         The bundle; prints as a table.
@@ -137,7 +144,7 @@ def export_bundle(
     if isinstance(labels, str) or not all(isinstance(label, str) and "\n" not in label for label in labels):
         raise ValueError(f"`labels` must be texts of one line. Received: {labels!r:.100}")
     contents = {key: content_of(file) for key, file in models.items()}
-    opened = {key: _Opened(key, Runner(contents[key]), contents[key], name_of(models[key])) for key in models}
+    opened = {key: _Opened(key, Runner(contents[key], kernels), contents[key], name_of(models[key])) for key in models}
     first = next(iter(opened.values()))
     arrays = first.samples(samples)
     rows = len(next(iter(arrays.values()), ()))
@@ -153,7 +160,7 @@ def export_bundle(
         entries.append(_entry(key, model, arrays, labels, precision, files))
     _check_labels(labels, entries)
     title = name or Path(out).resolve().name.removesuffix(".zip")
-    manifest = Manifest(title, tuple(labels), rows, tuple(given), tuple(entries))
+    manifest = Manifest(title, tuple(labels), rows, kernels, tuple(given), tuple(entries))
     return Bundle(write_bundle(out, {**files, MANIFEST: manifest.to_json().encode()}), manifest)
 
 

@@ -8,6 +8,7 @@ change that an older reader would misread raises `schema`.
     name      of the bundle, for people
     labels    class names in the order of the answers, or []
     rows      number of samples
+    kernels   of LiteRT that gave the answers: "xnnpack", "builtin" or "reference"
     inputs    list, in the order in which samples are fed, of
         name       for people
         content    "image" (shape is [height, width, 1 or 3]) or "feature"
@@ -121,6 +122,7 @@ class Manifest:
         name: of the bundle.
         labels: class names; empty when there are none.
         rows: number of samples.
+        kernels: that gave the answers.
         inputs: what all models are fed with.
         models: at least one.
         schema: version of the form.
@@ -129,6 +131,7 @@ class Manifest:
     name: str
     labels: tuple[str, ...]
     rows: int
+    kernels: str
     inputs: tuple[BundleInput, ...]
     models: tuple[BundleModel, ...]
     schema: int = SCHEMA
@@ -176,6 +179,7 @@ class Manifest:
             name=_value(record, "name", str, ""),
             labels=_texts(record, "labels"),
             rows=_value(record, "rows", int, ""),
+            kernels=_value(record, "kernels", str, ""),
             inputs=tuple(_input(one, f"inputs[{i}]") for i, one in enumerate(_list(record, "inputs", ""))),
             models=tuple(_model(one, f"models[{i}]") for i, one in enumerate(_list(record, "models", ""))),
         )

@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from tests.tflite_export.handmade import dense, file_of, integer_dense, op, tensor
-from tflite_export import ExportError, export_bundle, load_bundle
+from tflite_export import ExportError, Runner, export_bundle, load_bundle
 from tflite_export.bundle import normalisation
 from tflite_export.manifest import Manifest
 
@@ -20,8 +20,13 @@ def classifier(seed: int = 0, shape: tuple[int, ...] = (1, 4, 4, 1)) -> bytes:
     """image -> scores [1, 3], a signature of these names."""
     size = int(np.prod(shape))
     kernel = np.random.default_rng(seed).normal(size=(3, size)).astype("float32")
-    tensors = [tensor(shape, name="in:0"), tensor((2,), "INT32", data=np.int32([1, size])), tensor((1, size)),
-               tensor((3, size), data=kernel), tensor((1, 3), name="out:0")]
+    tensors = [
+        tensor(shape, name="in:0"),
+        tensor((2,), "INT32", data=np.int32([1, size])),
+        tensor((1, size)),
+        tensor((3, size), data=kernel),
+        tensor((1, 3), name="out:0"),
+    ]
     operators = [op("RESHAPE", (0, 1), (2,)), op("FULLY_CONNECTED", (2, 3, -1), (4,), schema.FullyConnectedOptionsT())]
     return file_of(tensors, operators, (0,), (4,), (("image",), ("scores",)))
 
@@ -99,6 +104,17 @@ def test_an_integer_file_keeps_its_grid_and_raw_answers(tmp_path):
     assert expected.dtype == np.int8
     np.testing.assert_array_equal(expected, ran(content, integers))
     assert bundle.manifest.inputs[0].content == "feature" and load_bundle(bundle.path).manifest == bundle.manifest
+
+
+def test_the_kernels_of_the_answers_are_told(tmp_path, images):
+    bundles = {
+        k: export_bundle({"a": classifier()}, tmp_path / k, samples=images, kernels=k) for k in ("xnnpack", "reference")
+    }
+    assert [load_bundle(one.path).manifest.kernels for one in bundles.values()] == ["xnnpack", "reference"]
+    for kernels, bundle in bundles.items():
+        np.testing.assert_array_equal(bundle.expected("a")["scores"], Runner(classifier(), kernels)(images))
+    with pytest.raises(ValueError, match="`kernels` must be one of"):
+        export_bundle({"a": classifier()}, tmp_path / "c", samples=images, kernels="gpu")
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (-2.5, 7.0), (0.0, 255.0)])
