@@ -9,8 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAVORS = {"Keras 3": "0", "tf_keras": "1"}
-# Rooms that import neither TensorFlow nor Keras (an import contract sees to it) are tested once.
+# Rooms that import neither TensorFlow nor Keras (an import contract sees to it) are tested once; so is the Android app.
 ONCE = (
+    "tests/android_demo",
     "tests/tflite_export/auditing",
     "tests/tflite_export/bench",
     "tests/tflite_export/test_cli.py",

@@ -12,12 +12,14 @@ debian=(
     chromium nodejs npm
     gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib qemu-system-arm
     qemu-user-static debian-archive-keyring
+    maven default-jdk-headless aapt zipalign apksigner zip unzip
 )
 wanted=()
 for package in "${debian[@]}"; do
     # Node and npm may have come from elsewhere.
     case "$package" in
         nodejs) command -v node > /dev/null && continue ;;
+        default-jdk-headless) command -v javac > /dev/null && continue ;;
         npm | adb | chromium) command -v "$package" > /dev/null && continue ;;
     esac
     dpkg-query -W -f='${Status}' "$package" 2> /dev/null | grep -q 'ok installed' || wanted+=("$package")
@@ -41,7 +43,8 @@ fi
 [ "${1:-}" = arm64 ] && "${PYTHON:-python3}" -m tflite_export.bench.arm64_root
 
 missing=()
-for tool in adb sshd chromium node npm arm-none-eabi-g++ qemu-system-arm qemu-aarch64-static; do
+for tool in adb sshd chromium node npm arm-none-eabi-g++ qemu-system-arm qemu-aarch64-static \
+    mvn javac aapt2 zipalign apksigner; do
     PATH="$PATH:/usr/sbin" command -v "$tool" > /dev/null || missing+=("$tool")
 done
 [ -d "$cache/web/node_modules/@litertjs/core" ] || missing+=("@litertjs/core")
