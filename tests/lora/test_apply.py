@@ -135,7 +135,9 @@ def test_the_projections_of_attention_are_adapted():
     inputs = keras.Input((5, 12))
     attention = layers.MultiHeadAttention(3, 8, name="attention")
     model = keras.Model(inputs, attention(inputs, inputs))
-    adapted = tfc.add_lora(model, 2, select="attention/*")
+    adapted = tfc.add_lora(model, 2, select="attention/*", base="int4")
+    before, after = tfc.summary(model), tfc.summary(adapted)
+    assert (after.macs, after.parameters, after.bytes_before) == (before.macs, before.parameters, before.bytes_before)
     rows = {row.name.split(".")[-1]: row.done for row in tfc.summary(adapted).rows if "adapter '" in row.done}
     assert set(rows) == {"query", "key", "value", "attention_output"}
     assert sorted(tuple(w.shape) for w in adapted.trainable_weights) == [

@@ -50,16 +50,18 @@ def test_regularizers_and_constraints_are_there_again():
 
 @pytest.mark.parametrize("base", [None, "nf4"])
 def test_zeros_that_pruning_holds_are_held_through_adapters_and_after(base):
-    model = network()
-    kernel = model.get_layer("first").kernel
-    kept = np.random.default_rng(0).uniform(size=(16, 24)) > 0.7
-    attach(kernel, Mask(kept))
-    project(kernel)
-    adapted = fit(tfc.add_lora(model, 2, base=base))
-    assert not np.asarray(adapted.get_layer("first").kernel)[~kept].any()
+    model, kept = network(), {}
+    for name in ("first", "second"):
+        kernel = model.get_layer(name).kernel
+        kept[name] = np.random.default_rng(0).uniform(size=tuple(kernel.shape)) > 0.7
+        attach(kernel, Mask(kept[name]))
+        project(kernel)
+    adapted = fit(tfc.add_lora(model, 2, base=base, select="first"))
+    assert not np.asarray(adapted.get_layer("first").kernel)[~kept["first"]].any()
     merged = fit(tfc.merge_lora(adapted))
-    assert not merged.get_layer("first").get_weights()[0][~kept].any()
-    assert np.mean(merged.get_layer("first").get_weights()[0] == 0) < 0.8
+    for name in kept:
+        kernel = merged.get_layer(name).get_weights()[0]
+        assert not kernel[~kept[name]].any() and np.mean(kernel == 0) < 0.8
 
 
 def test_adapted_merged_trained_quantized_exported():

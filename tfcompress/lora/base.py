@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.opaque import Opaque, Weight
+from tfcompress.core.projected import Projection, projections
 from tfcompress.core.rebuild import rebuilds
 from tfcompress.core.transformed import Transform, Transformed
 
@@ -117,7 +118,8 @@ class Scales(keras.layers.Layer):
 class Packed(Transform):
     """A frozen weight that its variable holds as codes; the first of its transforms.
 
-    The variable becomes uint8 of shape [1, ..., bytes], with as many axes as the weight has.
+    The variable becomes uint8 of shape [1, ..., bytes], with as many axes as the weight has. What pruning held on it is
+    kept for the variable that will hold the weight again.
 
     Args:
         kind: "int8", "int4" or "nf4".
@@ -129,9 +131,11 @@ class Packed(Transform):
         self.kind, self.dtype = kind, dtype
         self.held_shape = None if shape is None else tuple(shape)
         self.scales: Scales | None = None
+        self.projections: tuple[Projection, ...] = ()
 
     def build(self, wrapper: Transformed, name: str, variable: Any) -> None:
         if self.scales is None:
+            self.projections = tuple(step.copied() for step in projections(variable))
             value = np.asarray(flavor.read(variable))
             self.held_shape, self.dtype = value.shape, tf.as_dtype(variable.dtype).name
             codes, steps, tops = pack(value, self.kind)

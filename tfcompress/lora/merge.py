@@ -78,10 +78,9 @@ def _plain(operation: Any, frozen: bool) -> Any:
 
 
 def _carry(wrapper: Transformed, layer: Any) -> None:
-    """Zeros that were held on a weight in few bits stand in its adapters."""
+    """Zeros that were held on a weight before it was packed are held on it again."""
     variables = named_weights(layer)
-    for name, steps in wrapper.transforms.items():
-        for step in steps:
-            if isinstance(step, Delta) and wrapper.held(name) is not None:
-                for projection in step.projections:
-                    attach(variables[name], projection.copied())
+    for name in wrapper.transforms:
+        held = wrapper.held(name)
+        for projection in held.projections if isinstance(held, Packed) else ():
+            attach(variables[name], projection.copied())

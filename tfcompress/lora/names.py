@@ -25,6 +25,13 @@ def deltas(model: Any) -> Iterator[tuple[Transformed, str, Delta]]:
 def adapters(model: Any) -> list[str]:
     """The names of a model's adapters, in the order in which they were added.
 
+    Args:
+        model: any model; one without adapters has none.
+
+    Raises:
+        TypeError: not a model of this Keras flavor.
+        ValueError: the model is not built.
+
     >>> from tfcompress.core.flavor import keras
     >>> adapters(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))
     []
@@ -34,7 +41,15 @@ def adapters(model: Any) -> list[str]:
 
 
 def active(model: Any) -> str | None:
-    """The name of the adapter in force, or None."""
+    """The name of the adapter in force; None where the frozen base computes alone.
+
+    Args:
+        model: any model.
+
+    >>> from tfcompress.core.flavor import keras
+    >>> active(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])) is None
+    True
+    """
     return next((delta.active for _, _, delta in deltas(model) if delta.active is not None), None)
 
 
