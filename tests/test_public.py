@@ -47,6 +47,18 @@ def test_importing_the_packages_imports_no_tensorflow():
     assert python(code).stdout.strip() == "set()"
 
 
+def test_a_saved_model_loads_where_tensorflow_and_tfcompress_are_imported(tmp_path):
+    import tensorflow as tf
+
+    import tfcompress as tfc
+
+    model = tfc.quantize_model(tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(3, name="body")]))
+    model.save(tmp_path / "model.keras")
+    code = f"tf.keras.models.load_model({str(tmp_path / 'model.keras')!r}).get_layer('body').name"
+    done = python(f"import tensorflow as tf, tfcompress; print({code})")
+    assert done.stdout.strip() == "body", done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("name", sorted(TFLITE_EXPORT - {"export"}))
 def test_readers_load_without_tensorflow(name):
     done = python(WITHOUT_TENSORFLOW + f"import tflite_export; print(tflite_export.{name}.__name__)")

@@ -1,10 +1,12 @@
 """Compress a Keras model for the edge: quantization-aware training and more, in an ordinary `model.fit`.
 
 Works with Keras 3 (the default) and with tf_keras (`TF_USE_LEGACY_KERAS=1`). Names load on first use, so that
-`import tfcompress` costs nothing until a model is touched.
+`import tfcompress` costs nothing until a model is touched. Where TensorFlow was imported before it, saved compressed
+models load by `keras.models.load_model` from then on.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ _HOME = {
     "summary": "tfcompress.core.summary",
     "trace": "tfcompress.core.trace",
 }
+# Rooms with layers that stand in saved models.
+_SAVED = ("factorize", "lora", "quantize")
 _ROOMS = ("distill", "factorize", "lora", "prune", "quantize")
 
 __all__ = [
@@ -72,3 +76,8 @@ def _load(module: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+if "tensorflow" in sys.modules:
+    for _room in _SAVED:
+        _load(f"{__name__}.{_room}")
