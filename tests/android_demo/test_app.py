@@ -1,4 +1,4 @@
-"""The Android app from its sources: the APK, its tests on the JVM, and a run of the benchmark harness without a phone."""
+"""The Android app from its sources: the APK, its tests on the JVM, a run of the benchmark harness without a phone."""
 
 import json
 import os
@@ -41,7 +41,8 @@ def built():
 def test_one_command_builds_a_signed_apk(built):
     assert "Verified using v2 scheme (APK Signature Scheme v2): true" in built
     for line in ("package: name='dev.tfcompress.demo' versionCode='1'", "sdkVersion:'26'", "targetSdkVersion:'36'",
-                 "application-label:'tfcompress demo'", "launchable-activity: name='dev.tfcompress.demo.screen.MainActivity'",
+                 "application-label:'tfcompress demo'",
+                 "launchable-activity: name='dev.tfcompress.demo.screen.MainActivity'",
                  "native-code: 'arm64-v8a' 'x86_64'"):  # fmt: skip
         assert line in built
     assert "uses-permission" not in built

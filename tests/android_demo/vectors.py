@@ -47,11 +47,12 @@ def grids(random: np.random.Generator) -> list[dict]:
         real = np.concatenate([real, halves, np.float32([1e9, -1e9, 0.0])])
         steps = np.round(real / np.float32(scale)).astype(np.float64) + zero
         integers = np.clip(steps, limits.min, limits.max).astype(kind)
+        stored = integers.astype(np.dtype(kind).newbyteorder("<")).tobytes()
         back = ((integers.astype(np.int64) - zero) * np.float32(scale)).astype(np.float32)
         found.append(
             {
                 "type": kind, "scale": scale, "zero_point": zero, "real": real.astype(float).tolist(),
-                "integers": integers.tolist(), "bytes": list(integers.astype(np.dtype(kind).newbyteorder("<")).tobytes()),
+                "integers": integers.tolist(), "bytes": list(stored),
                 "back": back.astype(float).tolist(),
             }
         )  # fmt: skip

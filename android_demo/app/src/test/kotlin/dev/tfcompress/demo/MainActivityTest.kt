@@ -9,6 +9,7 @@ import android.os.StrictMode
 import android.provider.MediaStore
 import android.view.View
 import android.widget.ImageView
+import android.widget.ProgressBar
 import android.widget.Spinner
 import dev.tfcompress.demo.json.Json
 import dev.tfcompress.demo.run.Source
@@ -39,7 +40,7 @@ class MainActivityTest : ScreenTest() {
         screen.press(R.id.run)
         val texts = screen.texts()
         assertTrue("$texts", texts.containsAll(listOf("Ankle boot", "Median", "90th percentile", "XNNPACK")))
-        assertTrue("$texts", texts.any { it.startsWith("agree: ") } && texts.count { it.endsWith(" ms") } == 4 && texts.count { it.endsWith(" kB") } == 1 && texts.count { it.endsWith(" %") } == 3)
+        assertTrue("$texts", texts.any { it.startsWith("agree: ") } && texts.count { it.endsWith(" ms") } == 4 && texts.count { it.endsWith(" kB") } == 1 && texts.count { it.endsWith("\u00a0%") } == 3)
         screen.look("main", height = 2200)
         workedElsewhere()
     }
@@ -82,13 +83,18 @@ class MainActivityTest : ScreenTest() {
         controller.get().choose(R.id.model, 1)
         controller.get().press(R.id.run)
         val before = controller.get().texts()
+        val bars = bars(controller.get())
+        assertTrue("$bars", bars.size == 3 && bars[0] > 500 && bars[2] < 200)
         RuntimeEnvironment.setQualifiers("+land")
         controller.recreate()
         settle()
         val screen = controller.get()
         assertEquals(before, screen.texts())
+        assertEquals(bars, bars(screen))
         assertEquals(1, screen.findViewById<Spinner>(R.id.model).selectedItemPosition)
-        screen.look("landscape", width = 1782, height = 822)
+        screen.look("landscape", width = 1782, height = 1500)
+        val (left, right) = listOf(R.id.inputs, R.id.outputs).map { screen.findViewById<View>(it) }
+        assertTrue(left.right <= right.left && left.width > 600 && right.width > 600)
         controller.pause().stop().destroy()
     }
 
@@ -107,7 +113,7 @@ class MainActivityTest : ScreenTest() {
     @Test
     fun `without a bundle the way to one is told`() {
         val screen = start<MainActivity>().get()
-        assertTrue(screen.text(R.id.summary).startsWith("No models yet. Write a bundle with Python"))
+        assertTrue(screen.text(R.id.summary).startsWith("No models yet. Write a bundle with Python, tflite_export.export_bundle(models, \"bundle.zip\", …)"))
         assertFalse(screen.findViewById<View>(R.id.content).isShown)
         screen.look("empty")
     }
@@ -118,6 +124,7 @@ class MainActivityTest : ScreenTest() {
         val screen = start<MainActivity>().get()
         assertEquals("This bundle cannot be used: samples/image.bin has 25088 bytes instead of 28224.", screen.text(R.id.error))
         assertTrue(screen.findViewById<View>(R.id.open).isEnabled)
+        assertFalse(screen.texts().any { it.startsWith("No models yet") })
         screen.look("broken")
     }
 
@@ -258,6 +265,8 @@ class MainActivityTest : ScreenTest() {
         assertTrue(state.ready)
         workedElsewhere()
     }
+
+    private fun bars(screen: MainActivity): List<Int> = all(screen.findViewById(R.id.answers)).filterIsInstance<ProgressBar>().map { it.progress }
 
     private fun photo(width: Int, height: Int): Bitmap = Bitmap.createBitmap(width, height, Bitmap.Config.ARGB_8888).apply {
         for (x in 0 until width) for (y in 0 until height) setPixel(x, y, Color.rgb(255 * x / width, 255 * y / height, 90))

@@ -2,6 +2,7 @@ package dev.tfcompress.demo.screen
 
 import android.content.ActivityNotFoundException
 import android.content.Intent
+import android.content.res.Configuration
 import android.graphics.Bitmap
 import android.graphics.drawable.BitmapDrawable
 import android.os.Build
@@ -26,6 +27,7 @@ class MainActivity : Screen() {
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
         setContentView(R.layout.main)
+        if (resources.configuration.orientation == Configuration.ORIENTATION_LANDSCAPE) sideBySide()
         press(R.id.open) { ask(Intent(Intent.ACTION_OPEN_DOCUMENT).addCategory(Intent.CATEGORY_OPENABLE).setType("*/*"), OPEN, R.string.no_picker) }
         press(R.id.previous) { desk.sample(-1) }
         press(R.id.next) { desk.sample(1) }
@@ -62,6 +64,16 @@ class MainActivity : Screen() {
             OPEN -> if (uri != null) desk.load { PhoneShelf(applicationContext).take(uri) }
             GALLERY -> if (uri != null) applicationContext.contentResolver.let { desk.photo(getString(R.string.from_gallery)) { Photos.read(it, uri) } }
             CAMERA -> thumbnail(data)?.let { desk.photo(getString(R.string.from_camera)) { Photos.picture(it) } }
+        }
+    }
+
+    /** Where the screen is wide, what comes out stands beside what goes in. */
+    private fun sideBySide() {
+        findViewById<LinearLayout>(R.id.content).orientation = LinearLayout.HORIZONTAL
+        val gap = Math.round(12 * resources.displayMetrics.density)
+        for ((id, start) in listOf(R.id.inputs to 0, R.id.outputs to gap)) {
+            val half = LinearLayout.LayoutParams(0, LinearLayout.LayoutParams.WRAP_CONTENT, 1f)
+            findViewById<View>(id).layoutParams = half.apply { marginStart = start }
         }
     }
 

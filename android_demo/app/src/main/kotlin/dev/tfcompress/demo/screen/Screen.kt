@@ -39,7 +39,7 @@ abstract class Screen : Activity() {
         val manifest = state.bundle?.manifest
         summary.text = state.busy ?: when {
             !state.ready -> getString(R.string.looking)
-            manifest == null -> getString(R.string.no_bundle)
+            manifest == null -> if (state.error == null) getString(R.string.no_bundle) else ""
             else -> getString(R.string.bundle_summary, manifest.name, manifest.models.size, manifest.rows)
         }
         findViewById<View>(R.id.busy).visibility = if (state.busy == null) View.INVISIBLE else View.VISIBLE
