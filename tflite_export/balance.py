@@ -1,21 +1,25 @@
 """Ranges of what is the second factor of a product of activations.
 
 XNNPACK multiplies 8-bit matrices only where the second has the zero point 0; other kernels take ten times as long. A
-range that is nearly even is made so.
+range that is nearly even is made so. Products of rows with themselves it takes one by one, which is slower than the
+other kernels: their range is kept from having its zero there.
 """
 
 from typing import Any
 
 from tflite_export.draft import Draft
-from tflite_export.learned import SAME_GRID
+from tflite_export.learned import SAME_GRID, grid_of
 
 # So much wider a range may become: 2 decibels.
 _WIDER = 1.25
+# Moves the zero point by two or three.
+_AWAY = 1.04
 Ranges = dict[int, tuple[float, float]]
 
 
 def balance(draft: Draft, found: Ranges) -> None:
-    """Puts zero into the middle of measured ranges of second factors, where that makes them at most a quarter wider.
+    """Puts zero into the middle of measured ranges of second factors, where that makes them at most a quarter wider,
+    and out of it where rows are multiplied with themselves.
 
     Args:
         draft: a float file.
@@ -23,12 +27,16 @@ def balance(draft: Draft, found: Ranges) -> None:
     """
     makers = draft.makers()
     for op in draft.operators:
-        if draft.kind(op) != "BATCH_MATMUL" or op.inputs[0] == op.inputs[1] or draft.is_constant(op.inputs[1]):
+        if draft.kind(op) != "BATCH_MATMUL" or draft.is_constant(op.inputs[1]):
             continue
         index = _origin(draft, op.inputs[1], makers)
-        pair = balanced(*found[index]) if index in found else None
-        if pair is not None:
-            found[index] = pair
+        if index not in found:
+            continue
+        low, high = found[index]
+        if op.inputs[0] != op.inputs[1]:
+            found[index] = balanced(low, high) or (low, high)
+        elif grid_of(low, high, 8)[1] == 0:
+            found[index] = (_AWAY * low, high)
 
 
 def balanced(low: float, high: float) -> tuple[float, float] | None:

@@ -17,18 +17,24 @@ _FINE = 0.35
 _MOVING = ("RESHAPE", "TRANSPOSE", "QUANTIZE")
 
 
-def widen_normalizations(draft: Draft, constants: Constants) -> None:
+def widen_normalizations(draft: Draft, constants: Constants) -> int:
     """Lets everything between rows and their normalized form be 16-bit integers.
 
     Args:
         draft: an integer file, changed in place.
         constants: of `widening.float_constants`.
+
+    Returns:
+        How many.
     """
+    count = 0
     for op in list(draft.operators):
         if _is_square(draft, op):
             inside = _between(draft, _rows(draft, op.inputs[0]), op)
             if any(draft.kind(one) == "RSQRT" for one in inside):
                 widen(draft, inside, constants)
+                count += 1
+    return count
 
 
 def _is_square(draft: Draft, op: Any) -> bool:

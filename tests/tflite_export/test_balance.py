@@ -46,3 +46,13 @@ def test_a_range_is_at_most_a_quarter_wider():
     low, high = balanced(-1.0, 0.7)
     assert (low, high) == pytest.approx((-1.0, 127 / 128)) and (high - low) / 1.7 < 1.25
     assert balanced(-1.0, 0.5) is None
+
+
+def test_rows_that_are_multiplied_with_themselves_have_another_zero_point():
+    rows = ROWS - ROWS.mean(-1, keepdims=True)
+    rows = np.concatenate([rows, -rows])  # an even range
+    inputs = keras.Input((6, 8))
+    model = keras.Model(inputs, layers.LayerNormalization()(inputs))
+    draft = Draft(export(model, "int8", calibration=rows, normalizations="int8").content)
+    (square,) = [op for op in draft.operators if draft.kind(op) == "BATCH_MATMUL"]
+    assert abs(int(draft.grid(square.inputs[1]).zeroPoint[0])) in (1, 2, 3)
