@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 METHODS = ("svd", "tucker2", "cp", "spatial", "channel", "depthwise")
-_GRAM = 1 << 21  # numbers in a matrix from which on its Gram matrix is decomposed instead
+_GRAM = 1 << 16  # numbers in a matrix from which on its Gram matrix is decomposed instead
 
 
 def methods_of(shape: Sequence[int]) -> tuple[str, ...]:
