@@ -10,7 +10,7 @@ from tests.zoo import keras
 
 def both():
     """Two adapters, of rank 2 on everything and of rank 3 on the first layer, each with a head of its own."""
-    one = fit(tfc.add_lora(network(), 2, name="one", train="head", base="int8"))
+    one = stir(tfc.add_lora(network(), 2, name="one", train="head", base="int8"), "one")
     return one, tfc.add_lora(one, 3, select="first", name="two", train="head")
 
 
