@@ -138,7 +138,7 @@ def quantize(
     lower(result)
     count = widen_normalizations(result, constants) if spec.normalizations == "int16" else 0
     if count:
-        notes.append(f"normalizations that compute in 16 bits, without XNNPACK: {count}; normalizations='int8' is faster")
+        notes.append(f"{count} normalizations compute in 16 bits, without XNNPACK; normalizations='int8' is faster")
     widen_sums(result, constants)
     finer_roots(result)
     settle(result)
