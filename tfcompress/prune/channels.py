@@ -16,6 +16,7 @@ from tfcompress.prune.costs import Costs
 from tfcompress.prune.dependencies import Group, groups_of
 from tfcompress.prune.flow import Flow
 from tfcompress.prune.importance import importance as scores_of
+from tfcompress.prune.importance import ranked
 from tfcompress.prune.parametric import MAKES, READS
 from tfcompress.prune.reconstruct import refit
 from tfcompress.prune.surgery import without
@@ -39,7 +40,8 @@ def prune_channels(
         model: a built model of the current Keras flavor, not quantized. It is not changed.
         amount: a ratio in (0, 1) of the channels of each group; a dict of ratios by names of layers, such as
             {"block1/*": 0.3}; or a budget {"macs": ..., "params": ..., "bytes": ...} (one or several, each a fraction
-            of the model's or a whole number), for which all groups are ranked together, and which the result holds.
+            of the model's or a whole number), which the result holds. For a budget "taylor" and "bn" rank the channels
+            of all groups together; by the others, which do not compare across layers, each group loses its share.
         importance: "l1", "l2", "fpgm" (of the kernels), "bn" (the normalizations' scales), "taylor" (change of the
             loss; `data` is (x, y)), "activation" (magnitudes; `data` is x), or "random".
         data: samples: arrays, or an iterable of batches. The loss for "taylor" is the one that `model` was compiled
@@ -89,7 +91,9 @@ def prune_to(
     scores = scores_of(flow, groups, importance, data, model)
     silent = [group for group, score in zip(groups, scores, strict=True) if score is None]
     notes |= _noted(silent, f"importance={importance!r} says nothing of it")
-    pairs = [(group, score) for group, score in zip(groups, scores, strict=True) if score is not None]
+    known = [(group, score) for group, score in zip(groups, scores, strict=True) if score is not None]
+    places = ranked([score for _, score in known], importance)
+    pairs = [(group, score) for (group, _), score in zip(known, places, strict=True)]
     if not pairs:
         raise ValueError(f"`importance` must fit the model: {importance!r} says nothing of any group of {model.name!r}")
     removed = [label for (group, score), count in zip(pairs, counts(flow, pairs), strict=True)

@@ -29,6 +29,8 @@ def _distances(rows: np.ndarray) -> np.ndarray:
 
 
 _OF_KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"l1": _norm(1), "l2": _norm(2), "fpgm": _distances}
+# Of one unit in all groups: loss, and scales that one penalty made small.
+_OF_ONE_UNIT = ("bn", "taylor")
 NAMES = (*_OF_KERNELS, "bn", "taylor", "activation", "random")
 
 
@@ -75,6 +77,17 @@ def importance(flow: Flow, groups: Sequence[Group], name: str, data: Any, model:
     if name == "bn":
         return [_scales(layers, group) for group in groups]
     return [_of_kernels(layers, group, _OF_KERNELS[name]) for group in groups]
+
+
+def ranked(scores: Sequence[np.ndarray], name: str) -> list[np.ndarray]:
+    """The scores of groups on one scale: as they are where they have one unit, else each channel's place in its group.
+
+    >>> [score.tolist() for score in ranked([np.array([3.0, 1.0]), np.array([9.0, 5.0, 8.0, 7.0])], "l1")]
+    [[0.75, 0.25], [0.875, 0.125, 0.625, 0.375]]
+    """
+    if name in _OF_ONE_UNIT:
+        return list(scores)
+    return [(np.argsort(np.argsort(score, kind="stable")) + 0.5) / len(score) for score in scores]
 
 
 def _relative(values: np.ndarray) -> np.ndarray:
