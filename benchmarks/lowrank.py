@@ -65,6 +65,7 @@ def measure(name: str, model: Any, options: argparse.Namespace, data: Any) -> No
         return tflite_export.export(tfc.calibrate(tfc.quantize_model(network), x[:300]), "int8")
 
     files = {"original": file(model, False), "original, int8": file(model, True)}
+    whole = accuracy(tflite_export.Runner(files["original, int8"])(x_test), y_test)
     found = {}
     for method in options.method or METHODS:
         small, share = budgeted(model, options.macs, method, x[:512])
@@ -82,12 +83,12 @@ def measure(name: str, model: Any, options: argparse.Namespace, data: Any) -> No
                     "INT8 ms", "over original INT8"):  # fmt: skip
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for method in ("original", *found):
-        cut, tuned, integers, macs, params, _ = found.get(method, (before, before, float("nan"), 1.0, 1.0, 1.0))
+        cut, tuned, integers, macs, params, _ = found.get(method, (before, before, whole, 1.0, 1.0, 1.0))
         times = []
         for suffix in ("", ", int8"):
-            own, whole = timed[f"{method}{suffix}"], timed[f"original{suffix}"]
-            ok = own.status == whole.status == "ok"
-            times += [f"{own.median:.3f}", f"{own.median / whole.median:.3f}"] if ok else ["-", "-"]
+            own, base = timed[f"{method}{suffix}"], timed[f"original{suffix}"]
+            ok = own.status == base.status == "ok"
+            times += [f"{own.median:.3f}", f"{own.median / base.median:.3f}"] if ok else ["-", "-"]
         table.add_row(method, *(f"{v:.4f}" for v in (cut, tuned, integers)), f"{macs:.3f}", f"{params:.3f}", *times)
     console.print(table)
     best = max((m for m in found if found[m][3] <= 0.5), key=lambda m: found[m][1], default=None)
