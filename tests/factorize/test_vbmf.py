@@ -38,7 +38,7 @@ def test_more_noise_hides_components():
     ((300, 300), 2.35, 1), ((300, 300), 2.12, 0), ((150, 600), 1.72, 1), ((150, 600), 1.56, 0),
 ])  # fmt: skip
 def test_the_limit_is_that_of_the_theorem(shape, strength, rank):
-    """sqrt((1 + t)(1 + a / t)), t = 2.5129 sqrt(a): 2.216 for a = 1 and 1.646 for a = 1/4; noise ends at 1 + sqrt(a)."""
+    """sqrt((1 + t)(1 + a / t)), t = 2.5129 sqrt(a): 2.216 for a = 1, 1.645 for 1/4; noise ends at 1 + sqrt(a)."""
     u, s, v = np.linalg.svd(np.random.default_rng(0).normal(size=shape), full_matrices=False)
     s[0] = strength * np.sqrt(shape[1])
     assert vbmf_rank((u * s) @ v) == rank
