@@ -28,6 +28,9 @@ done
 
 package=dev.tfcompress.demo version=1.0 code=1 min=26 target=36
 out=$PWD/build/offline sources=$PWD/app/src/main
+# Short runs of Java on few cores: the quick compiler and one thread that collects are faster.
+brief=(-XX:TieredStopAtLevel=1 -XX:+UseSerialGC)
+export MAVEN_OPTS="${MAVEN_OPTS:-${brief[*]}}"
 maven() { mvn -q -B -f offline/pom.xml "$@"; }
 mkdir -p "$out"/{lib,gen,test/com/android/tools,screens} && rm -rf "$out"/{dex,pack,resources.zip}
 
@@ -60,7 +63,7 @@ maven $goal
 mkdir -p "$out/dex"
 (cd "$out/maven/classes" && find . -name '*.class' -print0 | sort -z | xargs -0 zip -q -FS "$out/classes.jar")
 jdk=$(dirname "$(dirname "$(readlink -f "$(command -v javac)")")")  # android-all has no java.lang
-java -cp "$out/downloads/r8.jar" com.android.tools.r8.R8 --release --min-api $min --lib "$out/downloads/android-all.jar" --lib "$jdk" \
+java "${brief[@]}" -cp "$out/downloads/r8.jar" com.android.tools.r8.R8 --release --min-api $min --lib "$out/downloads/android-all.jar" --lib "$jdk" \
     --pg-conf app/proguard-rules.pro --pg-conf "$out/manifest.pro" --output "$out/dex" "$out/classes.jar" \
     "$out"/lib/tensorflow-lite{,-api,-gpu,-gpu-api}.jar "$out/downloads/kotlin-stdlib.jar" \
     2> >(grep -v "META-INF/MANIFEST.MF\|malformed kotlin.Metadata" >&2 || true)

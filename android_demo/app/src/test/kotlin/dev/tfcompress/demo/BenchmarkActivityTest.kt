@@ -39,6 +39,7 @@ class BenchmarkActivityTest : ScreenTest() {
         assertEquals("Done. The results are in\n${manifest.parent}", controller.get().text(R.id.line))
         val results = Json.parse(File(manifest.parentFile, "results.json").readText()) as Map<*, *>
         assertEquals("ok", ((results["entries"] as List<*>).single() as Map<*, *>)["status"])
+        assertEquals(1, app.linux.opened)
         controller.get().look("benchmark")
         workedElsewhere()
     }

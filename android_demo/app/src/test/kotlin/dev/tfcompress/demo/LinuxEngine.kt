@@ -25,6 +25,9 @@ class LinuxEngine : Engine {
     /** Threads that the runtime was called on. */
     val threads = LinkedHashSet<String>()
 
+    /** Models that were opened. */
+    var opened = 0
+
     init {
         Loader.load(org.bytedeco.tensorflowlite.global.tensorflowlite::class.java)
     }
@@ -41,6 +44,7 @@ class LinuxEngine : Engine {
     override fun open(model: ByteBuffer, settings: Settings): Session {
         threads += Thread.currentThread().name
         missing(settings.accelerator)?.let { throw EngineException(it) }
+        opened++
         val xnnpack = settings.accelerator == Accelerator.XNNPACK
         val resolver = if (xnnpack) BuiltinOpResolverWithXNNPACK() else BuiltinOpResolverWithoutDefaultDelegates()
         val made = FlatBufferModel.BuildFromBuffer(BytePointer(model), model.remaining().toLong(), FlatBufferModel.GetDefaultErrorReporter())
