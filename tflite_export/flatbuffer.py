@@ -102,16 +102,40 @@ def load(content: bytes) -> schema.ModelT:
 def store(model: schema.ModelT) -> bytes:
     """The bytes of an object form, with the identifier."""
     size = sum(len(buffer.data) for buffer in model.buffers or [] if buffer.data is not None)
-    builder = _Aligned(size + (1 << 16))
+    builder = _Builder(size + (1 << 16))
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
 
 
-class _Aligned(flatbuffers.Builder):
-    """Puts vectors of bytes on 16 byte boundaries, as schema.fbs demands of constants; generated code does not."""
+class _Builder(flatbuffers.Builder):
+    """Puts vectors of bytes on 16 byte boundaries, as schema.fbs demands of constants; generated code does not.
+
+    Equal vectors of numbers (shapes, the zero points of kernels and biases) are written once.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._written: dict[tuple[int, bytes], int] = {}
+        self._before, self._width, self._points = 0, 0, False
 
     def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:
+        self._before, self._width, self._points = self.Offset(), elemSize, False
         return super().StartVector(elemSize, numElems, 16 if elemSize == 1 else alignment)
+
+    def PrependUOffsetTRelative(self, off: int) -> None:
+        self._points = True  # such a vector tells distances from where it stands
+        super().PrependUOffsetTRelative(off)
+
+    def EndVector(self, numElems: int | None = None) -> Any:
+        offset = super().EndVector(numElems)
+        if self._points or self._width == 1:
+            return offset
+        count = int.from_bytes(self.Bytes[self.head : self.head + 4], "little")
+        content = bytes(self.Bytes[self.head : self.head + 4 + count * self._width])
+        first = self._written.setdefault((self._width, content), offset)
+        if first != offset:
+            self.head = len(self.Bytes) - self._before
+        return first
 
 
 def kind(model: schema.ModelT, op: schema.OperatorT) -> str:

@@ -181,3 +181,20 @@ def test_damaged_files_are_read_or_refused_within_a_second(shared, seed):
             except ValueError as error:
                 assert "not a " in str(error)
             assert time.perf_counter() - begin < 1
+
+
+def test_equal_vectors_of_numbers_are_written_once():
+    def content(size):
+        kernel = tensor([size, 1, 1, 4], "INT8", np.ones((size, 1, 1, 4), "int8"), [0.5] * size, [0] * size)
+        bias = tensor([size], "INT32", np.arange(size, dtype="int32"), [0.25] * size, [0] * size)
+        ends = [tensor([1, 2, 2, channels], "INT8", scale=0.5, zero=0) for channels in (4, size)]
+        options = schema.Conv2DOptionsT(strideH=1, strideW=1)
+        return file_of([*ends, kernel, bias], [op("CONV_2D", [0, 2, 3], [1], options)], [0], [1])
+
+    once = flatbuffer.store(flatbuffer.load(content(64)))
+    assert len(content(64)) - len(once) >= 64 * 8  # the zero points, of 64 bits
+    assert flatbuffer.store(flatbuffer.load(once)) == once
+    before, after = (flatbuffer.read(c).subgraphs[0] for c in (content(64), once))
+    for one, other in zip(before.tensors, after.tensors, strict=True):
+        assert one.shape == other.shape and np.array_equal(one.quantization.scale, other.quantization.scale)
+        assert np.array_equal(one.quantization.zero_point, other.quantization.zero_point)
