@@ -66,7 +66,7 @@ jdk=$(dirname "$(dirname "$(readlink -f "$(command -v javac)")")")  # android-al
 java "${brief[@]}" -cp "$out/downloads/r8.jar" com.android.tools.r8.R8 --release --min-api $min --lib "$out/downloads/android-all.jar" --lib "$jdk" \
     --pg-conf app/proguard-rules.pro --pg-conf "$out/manifest.pro" --output "$out/dex" "$out/classes.jar" \
     "$out"/lib/tensorflow-lite{,-api,-gpu,-gpu-api}.jar "$out/downloads/kotlin-stdlib.jar" \
-    2> >(grep -vi "META-INF/MANIFEST.MF\|kotlin.metadata" >&2 || true)
+    2>&1 | { grep -vi "META-INF/MANIFEST.MF\|kotlin.metadata" || true; }
 
 # Packed: the libraries of the processors that phones and emulators have.
 for archive in tensorflow-lite tensorflow-lite-gpu; do
