@@ -130,8 +130,9 @@ class _Builder(flatbuffers.Builder):
         offset = super().EndVector(numElems)
         if self._points or self._width == 1:
             return offset
-        count = int.from_bytes(self.Bytes[self.head : self.head + 4], "little")
-        content = bytes(self.Bytes[self.head : self.head + 4 + count * self._width])
+        start = len(self.Bytes) - self.Offset()
+        count = int.from_bytes(self.Bytes[start : start + 4], "little")
+        content = bytes(self.Bytes[start : start + 4 + count * self._width])
         first = self._written.setdefault((self._width, content), offset)
         if first != offset:
             self.head = len(self.Bytes) - self._before

@@ -1,7 +1,7 @@
 """Which Keras this process uses, and the names both flavors share.
 
 `tf.keras` is Keras 3, or tf_keras when `TF_USE_LEGACY_KERAS=1` was set before TensorFlow was imported. All that differs
-between the two lives in `keras3` and `legacy`; every other file imports from here and never asks.
+between the two lives in the packages `keras3` and `legacy`; every other file imports from here and never asks.
 """
 
 from typing import Any
