@@ -160,11 +160,19 @@ def _judged(
     right = 1 - float(np.mean((grid.real(got) - expected) ** 2) / expected.var()) if spread else 1.0
     limits = np.iinfo(DTYPES[integer.type(pair.integer)])
     told = _flat(pair, expected, got, grid, limits) or _saturated(pair, expected, got, grid, limits)
-    if told is None and right < _WORST and read >= _RIGHT and not pair.score and pair.operation not in _CHOOSES:
+    wrong = right < _WORST and read >= _RIGHT and not pair.score and pair.operation not in _CHOOSES
+    if told is None and wrong and not _within_rounding(pair, integer, grid.real(got) - expected):
         times = np.sqrt(1 - right)
         text = f"is wrong by {times:.1f} times as much as it varies, though what it reads is right"
         told = Collapse(pair.layer, pair.operation, "astray", text, _TOO_COARSE)
     return ([] if told is None else [told]), right
+
+
+def _within_rounding(pair: Pair, integer: Draft, error: np.ndarray) -> bool:
+    """Whether a mean is as right as the numbers that it is of: their rounding hides how little it varies."""
+    made = integer.makers()[pair.integer]
+    grid = grid_of(integer, made.inputs[0]) if pair.operation == "MEAN" else None
+    return grid is not None and float(np.sqrt(np.mean(error**2))) < float(grid.scale[0]) / np.sqrt(12)
 
 
 def _ends(grid: Quantization, limits: np.iinfo) -> tuple[float, float]:

@@ -128,10 +128,10 @@ class _Builder(flatbuffers.Builder):
 
     def EndVector(self, numElems: int | None = None) -> Any:
         offset = super().EndVector(numElems)
-        if self._points or self._width == 1:
-            return offset
         start = len(self.Bytes) - self.Offset()
         count = int.from_bytes(self.Bytes[start : start + 4], "little")
+        if self._points or self._width == 1 or not count:  # the runtime refuses an empty one with two owners
+            return offset
         content = bytes(self.Bytes[start : start + 4 + count * self._width])
         first = self._written.setdefault((self._width, content), offset)
         if first != offset:

@@ -280,3 +280,12 @@ def test_the_first_findings_are_shown():
     one = collapse.Collapse("dense", "ADD", "flat", "holds 2 different values", "calibrate")
     text = collapse.shown("int8", [one] * 7)
     assert text.count("ADD in 'dense' holds 2 different values: calibrate") == 5 and "and 2 more" in text
+
+
+def test_a_mean_that_varies_less_than_its_numbers_are_rounded_is_right():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(64, 4, 512)).astype("float32")
+    rows -= rows.mean(-1, keepdims=True) - rng.normal(0, 1e-4, (64, 4, 1)).astype("float32")
+    inputs = keras.Input((4, 512))
+    model = keras.Model(inputs, layers.Dense(2)(layers.LayerNormalization(epsilon=1e-6)(inputs)))
+    assert not export(model, "int8", calibration=rows).report.collapsed
