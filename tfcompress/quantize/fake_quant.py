@@ -84,9 +84,9 @@ def balanced(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     >>> [float(end) for end in balanced(tf.constant(0.0), tf.constant(4.0))]
     [0.0, 4.0]
     """
-    most = tf.maximum(high, -low * (127 / 128))
+    most = tf.maximum(high, low * (-127 / 128))
     fits = most * (255 / 127) <= BALANCED * (high - low)
-    return tf.where(fits, -most * (128 / 127), low), tf.where(fits, most, high)
+    return tf.where(fits, most * (-128 / 127), low), tf.where(fits, most, high)
 
 
 @flavor.register

@@ -135,11 +135,10 @@ class Quantizer(keras.layers.Layer):
         """Take a training batch into account."""
         values = tf.stop_gradient(values)
         old = flavor.read(self.observed)
-        keep = tf.minimum(old[2], 1.0)
         if isinstance(self.ranges, LearnedStep):
             values = _RELUS[self.activation](values) if self.activation else values
             low, high, mean = self.ranges.statistics(values)
-            starts = tf.logical_and(keep <= 0, tf.reduce_all(tf.math.is_finite(tf.stack([low, high, mean]))))
+            starts = tf.logical_and(old[2] <= 0, tf.reduce_all(tf.math.is_finite(tf.stack([low, high, mean]))))
             self.observed.assign(tf.where(starts, tf.stack([low, high, 1.0]), old))
             last = self._span()[1]
             start = tf.minimum(2.0 * mean / tf.sqrt(last), tf.maximum(-low, high) / last)
@@ -147,13 +146,12 @@ class Quantizer(keras.layers.Layer):
             return
         low, high = self.ranges.ends(values, nonnegative=self.activation is not None)
         high = tf.minimum(high, 6.0) if self.activation == "relu6" else high
-        momentum = tf.where(flavor.read(self.frozen) > 0, 1.0, self.ranges.momentum) * keep
+        momentum = tf.maximum(flavor.read(self.frozen), self.ranges.momentum) * old[2]
         new = tf.stack([tf.minimum(low, 0.0), tf.maximum(high, 0.0), 1.0])
-        finite = tf.reduce_all(tf.math.is_finite(tf.stack([low, high])))
-        after = momentum * old + (1.0 - momentum) * new
+        after = new + momentum * (old - new)
         if isinstance(self.ranges, MaskedScores):  # no batch may see more of what is masked than a step
             after = tf.where(momentum < 1.0, tf.minimum(after, [new[0], np.inf, np.inf]), old)
-        self.observed.assign(tf.where(finite, after, old))
+        self.observed.assign(tf.where(tf.math.is_finite(low + high), after, old))
 
     def _round(self, values: tf.Tensor, clips: bool) -> tf.Tensor:
         """What training computes; `clips`: the range stands for the ReLU before it."""
