@@ -148,7 +148,7 @@ class Quantizer(keras.layers.Layer):
         high = tf.minimum(high, 6.0) if self.activation == "relu6" else high
         momentum = tf.maximum(flavor.read(self.frozen), self.ranges.momentum) * old[2]
         new = tf.stack([tf.minimum(low, 0.0), tf.maximum(high, 0.0), 1.0])
-        after = new + momentum * (old - new)
+        after = momentum * old + (1.0 - momentum) * new
         if isinstance(self.ranges, MaskedScores):  # no batch may see more of what is masked than a step
             after = tf.where(momentum < 1.0, tf.minimum(after, [new[0], np.inf, np.inf]), old)
         self.observed.assign(tf.where(tf.math.is_finite(low + high), after, old))
