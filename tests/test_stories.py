@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["quantize", "own_layers", "devices", "low_rank", "adapters", "bundle"])
+@pytest.mark.parametrize("name", ["quantize", "own_layers", "devices", "bundle"])
 def test_story(name, shared, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

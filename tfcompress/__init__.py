@@ -78,6 +78,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-if "tensorflow" in sys.modules:
+if sys.modules.get("tensorflow") is not None:
     for _room in _SAVED:
         _load(f"{__name__}.{_room}")
