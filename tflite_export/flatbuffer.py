@@ -116,7 +116,7 @@ class _Builder(flatbuffers.Builder):
     def __init__(self, size: int) -> None:
         super().__init__(size)
         self._written: dict[tuple[int, bytes], int] = {}
-        self._before, self._width, self._points = 0, 0, False
+        self._before, self._width, self._points = 0, 1, False
 
     def StartVector(self, elemSize: int, numElems: int, alignment: int) -> Any:
         self._before, self._width, self._points = self.Offset(), elemSize, False
@@ -130,10 +130,11 @@ class _Builder(flatbuffers.Builder):
         offset = super().EndVector(numElems)
         start = len(self.Bytes) - self.Offset()
         count = int.from_bytes(self.Bytes[start : start + 4], "little")
-        if self._points or self._width == 1 or not count:  # the runtime refuses an empty one with two owners
+        width, self._width = self._width, 1  # strings and bytes end here, too, and do not begin as a vector
+        if self._points or width == 1:
             return offset
-        content = bytes(self.Bytes[start : start + 4 + count * self._width])
-        first = self._written.setdefault((self._width, content), offset)
+        content = bytes(self.Bytes[start : start + 4 + count * width])
+        first = self._written.setdefault((width, content), offset)
         if first != offset:
             self.head = len(self.Bytes) - self._before
         return first
