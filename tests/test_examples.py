@@ -45,7 +45,7 @@ def test_quantize_mobilenet(tmp_path):
 @pytest.mark.slow
 def test_decoder(tmp_path):
     (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 40, encoding="utf-8")
-    said = run("decoder.py", tmp_path, "text.txt", "--steps", "60", "--prompt", "the quick ")
+    said = run("decoder.py", tmp_path, "text.txt", "--steps", "150", "--prompt", "the quick ")
     lines = said.splitlines()
     in_keras, in_file = (next(x for x in lines if x.startswith(name)).removeprefix(name) for name in ("Keras", "file"))
     written = len(": the quick ")
