@@ -12,9 +12,10 @@ from architectures import FAMILIES, build
 import tfcompress as tfc
 import tflite_export
 from tests.prune.oracle import error
+from tfcompress.core.budgets import cost_of
 from tfcompress.core.trace import trace
 from tfcompress.prune.channels import candidates, kept_of
-from tfcompress.prune.costs import Costs, cost_of
+from tfcompress.prune.costs import Costs
 from tfcompress.prune.flow import Flow
 from tfcompress.prune.importance import importance
 

@@ -30,14 +30,14 @@ LENGTH, WINDOW = 96, 32  # tokens that the cache holds, tokens that "prefill" re
 BATCH = 32
 
 
-def messages(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], int]:
-    """(messages to train on, messages to test on, number of characters) as indices, 1 message in 10 to test on."""
+def messages(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
+    """(messages to train on, messages to test on) as indices, 1 message in 10 to test on, and the characters."""
     lines = [line.split("\t", 1)[1] + "\n" for line in path.read_text(encoding="utf-8").splitlines()]
     lines = [line.lower() for line in dict.fromkeys(lines) if line.isascii()]
     letters = sorted(set("".join(lines)))
     order = np.random.default_rng(0).permutation(len(lines))
     ids = [np.array([letters.index(letter) for letter in lines[i]], "int32") for i in order]
-    return ids[len(ids) // 10 :], ids[: len(ids) // 10], len(letters)
+    return ids[len(ids) // 10 :], ids[: len(ids) // 10], letters
 
 
 def windows_of(text: np.ndarray, begins: np.ndarray, times: int) -> np.ndarray:
@@ -111,7 +111,8 @@ def main() -> None:
     options = parser.parse_args()
     each(options.flavor)
     begin = time.perf_counter()
-    train, test, count = messages(options.data)
+    train, test, letters = messages(options.data)
+    count = len(letters)
     decoder.keras.utils.set_random_seed(0)
     model, text = decoder.Decoder(count, LENGTH), np.concatenate(train)
     begins = np.random.default_rng(0).integers(0, len(text) - LENGTH - 1, options.steps * BATCH)

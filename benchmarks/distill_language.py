@@ -124,9 +124,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5e-4, help="of each way (%(default)s)")
     options = parser.parse_args()
     each(options.flavor)
-    train, test, count = messages(options.data)
-    lines = options.data.read_text(encoding="utf-8").splitlines()
-    letters = sorted(set("".join(t.lower() + "\n" for t in (s.split("\t", 1)[1] for s in lines) if t.isascii())))
+    train, test, letters = messages(options.data)
+    count = len(letters)
     flat, held = np.concatenate(train), np.concatenate(test)
     rows = flat[: len(flat) // LENGTH * LENGTH].reshape(-1, LENGTH)
     judged = held[: len(held) // LENGTH * LENGTH].reshape(-1, LENGTH)[:256]

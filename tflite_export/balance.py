@@ -7,11 +7,10 @@ other kernels: their range is kept from having its zero there.
 
 from typing import Any
 
+from tfcompress.core.grid import BALANCED
 from tflite_export.draft import Draft
 from tflite_export.learned import SAME_GRID, grid_of
 
-# So much wider a range may become: 2 decibels.
-_WIDER = 1.25
 # Moves the zero point by two or three.
 _AWAY = 1.04
 Ranges = dict[int, tuple[float, float]]
@@ -46,7 +45,7 @@ def balanced(low: float, high: float) -> tuple[float, float] | None:
     ((-1.28, 1.27), None)
     """
     most = max(high, -low * 127 / 128)
-    return (-most * 128 / 127, most) if most * 255 / 127 <= _WIDER * (high - low) else None
+    return (-most * 128 / 127, most) if most * 255 / 127 <= BALANCED * (high - low) else None
 
 
 def _origin(draft: Draft, index: int, makers: dict[int, Any]) -> int:

@@ -1,5 +1,6 @@
 """Operations of an 8-bit file that compute in 16 bits: QUANTIZE in front, exactly, and QUANTIZE behind."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,8 +23,8 @@ Constants = Mapping[str, np.ndarray]
 def float_constants(draft: Draft) -> dict[str, np.ndarray]:
     """The constants of a float file by name, those without a name of their own left out."""
     found = [(draft.name(i), i) for i in range(len(draft.tensors)) if draft.is_float(i) and draft.is_constant(i)]
-    names = [name for name, _ in found]
-    return {name: draft.value(index) for name, index in found if names.count(name) == 1}
+    times = Counter(name for name, _ in found)
+    return {name: draft.value(index) for name, index in found if times[name] == 1}
 
 
 def widen(draft: Draft, operations: Sequence[Any], constants: Constants) -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfcompress.core.budgets import cost_of
 from tfcompress.core.replay import calls
 from tfcompress.core.trace import trace
-from tfcompress.factorize.budget import Choices, cost_of, distribute
+from tfcompress.factorize.budget import Choices, distribute
 from tfcompress.factorize.candidates import candidates
 from tfcompress.factorize.covariance import second_moments
 from tfcompress.factorize.ranks import Option

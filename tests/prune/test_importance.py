@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from tfcompress import prune_channels
+from tfcompress.core.budgets import cost_of
 from tfcompress.core.trace import trace
 from tfcompress.prune.channels import candidates
-from tfcompress.prune.costs import cost_of
 from tfcompress.prune.flow import Flow
 from tfcompress.prune.importance import importance
 from tfcompress.prune.objective import objective

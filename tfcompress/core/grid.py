@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+# So much wider a range may become to have its zero in the middle: 2 decibels.
+BALANCED = 1.25
+
 Axis = int | tuple[int, ...] | str | None
 
 

@@ -7,23 +7,21 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core import flavor
+from tfcompress.core.budgets import KINDS, check_budget, cost_of, is_budget
 from tfcompress.core.compressed import noted
 from tfcompress.core.finite import check_finite
 from tfcompress.core.projected import carry, plain_constraint
 from tfcompress.core.replay import Call, replay
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import transformed_layers
-from tfcompress.factorize.budget import Choices, cost_of, distribute
+from tfcompress.factorize.budget import Choices, distribute
 from tfcompress.factorize.candidates import candidates
 from tfcompress.factorize.covariance import second_moments
 from tfcompress.factorize.decompose import compose, decompose
 from tfcompress.factorize.ranks import (
-    KINDS,
     Option,
     Rule,
-    check_budget,
     check_method,
-    is_budget,
     methods_for,
     option_of,
     rules_of,
@@ -87,7 +85,7 @@ def factorize_model(model: Any, rank: Any, *, method: str = "auto", select: Any 
     if budget is None:
         rules = rules_of(rank)
     else:
-        check_budget(budget)
+        check_budget(budget, "rank")
     check_finite(model)
     flat = trace(model)
     _check_plain(flat)

@@ -2,13 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
-
-from tfcompress.core.macs import macs_of
-from tfcompress.core.replay import calls
 
 
 @dataclass(frozen=True)
@@ -22,16 +17,6 @@ class Choices:
 
     costs: np.ndarray
     changes: np.ndarray
-
-
-def cost_of(flat: Any) -> dict[str, int]:
-    """Multiply-accumulates of one sample where they are known, parameters and bytes of a flat model."""
-    weights = {id(v): v for v in flat.weights}.values()
-    return {
-        "macs": sum(macs_of(call) or 0 for call in calls(flat)),
-        "params": sum(int(np.prod(v.shape)) for v in weights),
-        "bytes": sum(int(np.prod(v.shape)) * tf.as_dtype(v.dtype).size for v in weights),
-    }
 
 
 def distribute(layers: Sequence[Choices], whole: Mapping[str, int], budget: Mapping[str, float]) -> list[int]:

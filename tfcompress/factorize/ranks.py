@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tfcompress.core.budgets import KINDS
 from tfcompress.factorize.decompose import METHODS
 from tfcompress.factorize.spectrum import Spectrum
 from tfcompress.factorize.target import Target
 
-#: What a budget may be of.
-KINDS = ("macs", "params", "bytes")
 _SHARES = ("energy", "error")
 _AUTO = ("svd", "tucker2", "spatial", "channel", "depthwise")  # CP's fit has no guaranteed minimum: only when asked for
 
@@ -56,26 +55,6 @@ def check_method(method: Any) -> None:
     """
     if method not in ("auto", *METHODS):
         raise ValueError(f"`method` must be 'auto' or one of {', '.join(METHODS)}. Received: method={method!r}")
-
-
-def is_budget(rank: Any) -> bool:
-    """Whether ranks are a budget of the whole model."""
-    return isinstance(rank, Mapping) and bool(rank) and all(key in KINDS for key in rank)
-
-
-def check_budget(rank: Mapping[str, Any]) -> None:
-    """Refuse a budget that is none.
-
-    Raises:
-        ValueError: a value is neither a fraction in (0, 1] nor a whole number above 1.
-    """
-    for kind, value in rank.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or (
-                value > 1 and value != int(value)):  # fmt: skip
-            raise ValueError(
-                f"`rank[{kind!r}]` must be a fraction of the model's {kind} in (0, 1] or a whole number of them. "
-                f"Received: {value!r}"
-            )
 
 
 def rules_of(rank: Any) -> Rule | dict[str, Rule]:

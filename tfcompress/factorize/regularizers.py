@@ -2,12 +2,12 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import tensorflow as tf
 
 from tfcompress.core import flavor
-from tfcompress.core.flavor import keras
+from tfcompress.core.penalties import Regularizer
 from tfcompress.core.select import matcher
 from tfcompress.factorize.candidates import target_of
 from tfcompress.factorize.decompose import methods_of
@@ -16,7 +16,7 @@ from tfcompress.factorize.target import Target
 _METHODS = ("tucker2", "svd", "channel", "spatial")
 
 
-class NuclearNorm(keras.callbacks.Callback):
+class NuclearNorm(Regularizer):
     """strength * sum over kernels of the sum of their singular values: the small ones go to zero.
 
     As a callback of `fit` it holds for that fit; `attach` and `detach` are for loops of one's own, in which the
@@ -48,58 +48,34 @@ class NuclearNorm(keras.callbacks.Callback):
     """
 
     def __init__(self, strength: float, select: Any = None, method: str = "tucker2") -> None:
-        super().__init__()
-        if isinstance(strength, bool) or not isinstance(strength, int | float) or not strength > 0:
-            raise ValueError(f"`strength` must be above 0. Received: strength={strength!r}")
+        super().__init__(strength, select)
         if method not in _METHODS:
             raise ValueError(f"`method` must be one of {', '.join(_METHODS)}. Received: method={method!r}")
-        self.strength, self.select, self.method = strength, select, method
-        self._undo: list[Callable[[], None]] = []
+        self.method = method
 
-    def attach(self, model: Any) -> None:
-        """Add the penalty to a model's losses; nothing where it is attached already.
-
-        Raises:
-            ValueError: there is no kernel with a low-rank form, or the selection matches nothing.
-        """
-        if self._undo:
-            return
+    def found(self, model: Any) -> list[tuple[Any, Any]]:
         matches = matcher(self.select, model)
-        found = [target for layer in flavor.sublayers(model, recursive=True)
-                 if layer.built and matches(layer) and (target := target_of(layer)[0]) is not None]  # fmt: skip
-        if not found:
+        targets = [target for layer in flavor.sublayers(model, recursive=True)
+                   if layer.built and matches(layer) and (target := target_of(layer)[0]) is not None]  # fmt: skip
+        if not targets:
             raise ValueError(f"`NuclearNorm` needs kernels with a low-rank form. Received: {model.name!r}")
-        for target in found:
-            penalty = functools.partial(self._penalty, target)
-            self._undo.append(flavor.add_penalty(target.layer, target.variable, penalty))
+        return [(target.layer, target.variable) for target in targets]
 
-    def detach(self) -> None:
-        """Take the penalty out of the losses; nothing where it is not attached."""
-        for undo in self._undo:
-            undo()
-        self._undo = []
+    def penalty(self, layer: Any, variable: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+        return functools.partial(self._norm, cast(Target, target_of(layer)[0]))
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        self.attach(self.model)
-        _remake(self.model)
-
-    def on_train_end(self, logs: Any = None) -> None:
-        self.detach()
-        _remake(self.model)
-
-    def _penalty(self, target: Target, value: Any) -> tf.Tensor:
-        tensor = tf.cast(flavor.read(value) if flavor.is_variable(value) else tf.convert_to_tensor(value), tf.float32)
+    def _norm(self, target: Target, tensor: tf.Tensor) -> tf.Tensor:
         kernel = target.arranged(tensor)
         method = self.method if self.method in methods_of(target.shape) else "svd"
         reads = lambda: tf.reshape(_moved(kernel), (target.shape[-2], -1))  # noqa: E731
         makes = lambda: tf.reshape(kernel, (-1, target.shape[-1]))  # noqa: E731
         if method == "tucker2":
-            return self.strength * (nuclear_norm(reads()) + nuclear_norm(makes())) / 2
+            return (nuclear_norm(reads()) + nuclear_norm(makes())) / 2
         if method == "spatial":
             height, width, inputs, outputs = target.shape
-            return self.strength * nuclear_norm(
+            return nuclear_norm(
                 tf.reshape(tf.transpose(kernel, (0, 2, 1, 3)), (height * inputs, width * outputs)))  # fmt: skip
-        return self.strength * nuclear_norm(reads() if method == "channel" else makes())
+        return nuclear_norm(reads() if method == "channel" else makes())
 
 
 @tf.custom_gradient
@@ -127,9 +103,3 @@ def _moved(kernel: tf.Tensor) -> tf.Tensor:
     """[window..., inputs, outputs] with the inputs first."""
     rank = kernel.shape.rank
     return tf.transpose(kernel, (rank - 2, *range(rank - 2), rank - 1))
-
-
-def _remake(model: Any) -> None:
-    """Have a model's training step traced again: one that was traced before knows nothing of the penalty."""
-    if getattr(model, "train_function", None) is not None:
-        model.make_train_function(force=True)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.core.budgets import KINDS, check_budget, is_budget
 from tfcompress.core.select import matcher
-from tfcompress.prune.costs import KINDS, Costs, check_budget
+from tfcompress.prune.costs import Costs
 from tfcompress.prune.dependencies import Group
 from tfcompress.prune.parametric import MAKES, READS
 
@@ -24,11 +25,6 @@ def step_of(group: Group, round_to: int) -> int:
     return step
 
 
-def is_budget(amount: Any) -> bool:
-    """Whether an amount is a budget of the model and not ratios of layers."""
-    return isinstance(amount, Mapping) and bool(amount) and all(key in KINDS for key in amount)
-
-
 def check_amount(amount: Any, argument: str = "amount") -> None:
     """Refuse what is neither a ratio, nor ratios by layers, nor a budget.
 
@@ -40,7 +36,7 @@ def check_amount(amount: Any, argument: str = "amount") -> None:
         if not amount:
             raise ValueError(f"`{argument}` must hold something. Received: {argument}={amount!r}")
         if is_budget(amount):
-            return check_budget(amount)
+            return check_budget(amount, argument)
         if any(key in KINDS for key in amount):
             raise ValueError(
                 f"`{argument}` must be a budget ({', '.join(KINDS)}) or ratios by names of layers, not both. "

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
+from tfcompress.core.budgets import check_budget, is_budget
 from tfcompress.core.compressed import noted
 from tfcompress.core.finite import check_finite
 from tfcompress.core.flavor import keras
@@ -16,9 +17,7 @@ from tfcompress.core.replay import Call, calls, replay
 from tfcompress.core.samples import Samples, inputs_of
 from tfcompress.core.select import matcher
 from tfcompress.core.trace import trace
-from tfcompress.prune.amounts import is_budget
 from tfcompress.prune.channels import check_plain
-from tfcompress.prune.costs import check_budget
 from tfcompress.prune.experiments import Experiment, Failed, Sizes, sizes_of
 from tfcompress.prune.gates import Gate
 from tfcompress.prune.objective import objective, pairs
@@ -169,7 +168,7 @@ def _selected(found: list[Branch], select: Any, flat: Any) -> list[Branch]:
 def _count(flat: Any, order: Sequence[Branch], amount: Any) -> int:
     """How many of the branches go, the least important first."""
     if is_budget(amount):
-        check_budget(amount)
+        check_budget(amount, "amount")
         steps = calls(flat)
         whole = _cost(flat, steps, [])
         limits = {kind: value * whole[kind] if value <= 1 else value for kind, value in amount.items()}

@@ -8,9 +8,9 @@ import numpy as np
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.projected import detach, project
+from tfcompress.core.remake import remake
 from tfcompress.prune import budgets, patterns, schedules
 from tfcompress.prune.data_scores import Apoz, Gradient, Movement, Taylor, Wanda
-from tfcompress.prune.remake import remake
 from tfcompress.prune.scores import Magnitude, Random, Score
 from tfcompress.prune.second_order import OBD, OBS, SparseGPT
 from tfcompress.prune.targets import Target, targets

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core import flavor
+from tfcompress.core.budgets import is_budget
 from tfcompress.core.compressed import noted
 from tfcompress.core.finite import check_finite
 from tfcompress.core.select import matcher
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import transformed_layers
-from tfcompress.prune.amounts import by_budget, by_layers, by_ratio, check_amount, is_budget, step_of
+from tfcompress.prune.amounts import by_budget, by_layers, by_ratio, check_amount, step_of
 from tfcompress.prune.costs import Costs
 from tfcompress.prune.dependencies import Group, groups_of
 from tfcompress.prune.flow import Flow

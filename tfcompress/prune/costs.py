@@ -1,7 +1,6 @@
 """What a model costs as a function of how many channels each group keeps, without building the smaller model."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -9,13 +8,9 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.macs import macs_of
-from tfcompress.core.replay import calls
 from tfcompress.core.transformed import named_weights
 from tfcompress.prune.dependencies import Group
 from tfcompress.prune.flow import Flow
-
-#: What a budget may be of.
-KINDS = ("macs", "params", "bytes")
 
 
 class Costs:
@@ -65,28 +60,3 @@ class Costs:
         macs = sum(count * sizes[k].sum() / self._before[k].sum() for count, k in self._calls if k and count)
         width = np.array([bytes_each for bytes_each, *_ in self._weights])
         return {"macs": round(macs), "params": round(sizes.sum()), "bytes": round(float(sizes @ width))}
-
-
-def cost_of(model: Any) -> dict[str, int]:
-    """The cost of a flat model as it stands, counted layer by layer."""
-    weights = {id(v): v for v in model.weights}.values()
-    return {
-        "macs": sum(macs_of(call) or 0 for call in calls(model)),
-        "params": sum(int(np.prod(v.shape)) for v in weights),
-        "bytes": sum(int(np.prod(v.shape)) * tf.as_dtype(v.dtype).size for v in weights),
-    }
-
-
-def check_budget(amount: Mapping[str, Any]) -> None:
-    """Refuse a budget that is none.
-
-    Raises:
-        ValueError: a value is neither a fraction in (0, 1] nor a whole number above 1.
-    """
-    for kind, value in amount.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or (
-                value > 1 and value != int(value)):  # fmt: skip
-            raise ValueError(
-                f"`amount[{kind!r}]` must be a fraction of the model's {kind} in (0, 1] or a whole number of them. "
-                f"Received: {value!r}"
-            )

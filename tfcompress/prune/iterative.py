@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core import flavor
+from tfcompress.core.budgets import cost_of, is_budget
 from tfcompress.core.flavor import keras
 from tfcompress.core.trace import trace
-from tfcompress.prune.amounts import by_budget, by_layers, by_ratio, check_amount, is_budget, step_of
+from tfcompress.prune.amounts import by_budget, by_layers, by_ratio, check_amount, step_of
 from tfcompress.prune.channels import check_plain, prune_to
-from tfcompress.prune.costs import Costs, cost_of
+from tfcompress.prune.costs import Costs
 from tfcompress.prune.dependencies import Group
 from tfcompress.prune.flow import Flow
 from tfcompress.prune.parametric import MAKES

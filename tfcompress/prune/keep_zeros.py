@@ -7,7 +7,7 @@ import numpy as np
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.projected import attach, mask_of, project
-from tfcompress.prune.remake import remake
+from tfcompress.core.remake import remake
 from tfcompress.prune.targets import kernels, made
 
 

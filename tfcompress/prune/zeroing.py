@@ -8,6 +8,7 @@ from tfcompress.core import flavor
 from tfcompress.core.compressed import noted
 from tfcompress.core.flavor import keras
 from tfcompress.core.projected import Mask, attach, mask_of, project
+from tfcompress.core.remake import remake
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import named_weights
 from tfcompress.prune.channels import candidates, changes, check_plain
@@ -16,7 +17,6 @@ from tfcompress.prune.flow import Flow
 from tfcompress.prune.importance import importance as scores_of
 from tfcompress.prune.iterative import Rounds
 from tfcompress.prune.parametric import READS
-from tfcompress.prune.remake import remake
 from tfcompress.prune.surgery import without
 
 

@@ -6,11 +6,8 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
-from tfcompress.core.grid import Grid, codes_of, magnitude, scale_of
+from tfcompress.core.grid import BALANCED, Grid, codes_of, magnitude, scale_of
 from tfcompress.core.transformed import Transform, Transformed
-
-# So much wider a range may become to have its zero in the middle: 2 decibels.
-BALANCED = 1.25
 
 
 @tf.custom_gradient
