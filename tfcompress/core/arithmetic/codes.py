@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-# LiteRT's default interpreter (XNNPACK where it takes the operation), its reference kernels, LiteRT for Microcontrollers.
+# LiteRT's default (XNNPACK where it takes the operation), its reference kernels, LiteRT for Microcontrollers.
 KERNELS = ("xnnpack", "reference", "tflm")
 
 
