@@ -137,6 +137,5 @@ def main() -> None:
     np.savez(Path(folder) / "out.npz", *(found if isinstance(found, list) else [found]))
 
 
-
 if __name__ == "__main__":
     main()
