@@ -1,0 +1,218 @@
+"""Two activations, element by element: ADD, SUB, MUL, SQUARED_DIFFERENCE, MAXIMUM, MINIMUM.
+
+Operands broadcast as NumPy's do; a constant operand is `Codes` like any other.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped
+from tfcompress.core.arithmetic.requantize import fixed_point, rounded_single, rounded_twice
+
+# So many bits are put in front of the point before two operands meet: their sum stays below 2**31.
+HEADROOM = {8: 20, 16: 15}
+# Ratios of scales for which XNNPACK takes the operation; the others go to the built-in kernel.
+TAKES_SUM = (2.0**-10, 2.0**8)
+TAKES_PRODUCT = (2.0**-16, 2.0**8)
+
+
+def add(
+    a: Codes, b: Codes, out: Lattice, *, kernels: str, low: tf.Tensor | None = None, high: tf.Tensor | None = None
+) -> Codes:
+    """ADD: the sum of two activations, each brought to the output's scale.
+
+    xnnpack, 8 bits, s_a / s_y and s_b / s_y in [2**-10, 2**8), all in float32:
+
+        k = 20 - floor(log2(max(s_a, s_b) / s_y)),   A = rint(s_a / s_y * 2**k),   B = rint(s_b / s_y * 2**k)
+        y = ((a - z_a) * A + (b - z_b) * B + 2**(k - 1) >> k) + z_y
+
+    otherwise, with L = 20 (16 bits: 15), s = 2 * max(s_a, s_b) and M(v, r) the product with two roundings:
+
+        y = M(M((a - z_a) * 2**L, s_a / s) + M((b - z_b) * 2**L, s_b / s), s / (2**L * s_y)) + z_y
+
+    Args:
+        a: codes, any shape that broadcasts with `b`.
+        b: codes of as many bits.
+        out: the lattice of the result.
+        kernels: the kernel set, one of `KERNELS`.
+        low: the smallest code a fused activation leaves; None: the lattice's first.
+        high: the largest; None: the lattice's last.
+
+    Returns:
+        Codes of the broadcast shape.
+
+    Raises:
+        ValueError: `kernels` names no kernel set.
+
+    Source: XNNPACK, xnn_init_qs8_add_minmax_scalar_params; LiteRT, reference/integer_ops/add.h.
+
+    >>> one = Lattice(tf.constant(1.0), tf.constant(0))
+    >>> two = Codes(tf.constant([2.0, 100.0]), one)
+    >>> add(two, two, one, kernels="tflm").values.numpy().tolist()
+    [4.0, 127.0]
+    """
+    return _sum(a, b, out, 1, kernels, low, high)
+
+
+def subtract(
+    a: Codes, b: Codes, out: Lattice, *, kernels: str, low: tf.Tensor | None = None, high: tf.Tensor | None = None
+) -> Codes:
+    """SUB: `add` with the second operand's multiplier negated (xnnpack) or its rounded product subtracted (others).
+
+    Source: XNNPACK, init_binary_elementwise_nd; LiteRT, reference/sub.h.
+
+    >>> one = Lattice(tf.constant(1.0), tf.constant(0))
+    >>> subtract(Codes(tf.constant([2.0]), one), Codes(tf.constant([5.0]), one), one, kernels="xnnpack").values.numpy()
+    array([-3.], dtype=float32)
+    """
+    return _sum(a, b, out, -1, kernels, low, high)
+
+
+def _sum(
+    a: Codes, b: Codes, out: Lattice, sign: int, kernels: str, low: tf.Tensor | None, high: tf.Tensor | None
+) -> Codes:
+    check_kernels(kernels)
+
+    def built_in() -> tf.Tensor:
+        return _sum_of_products(a, b, out, sign)
+
+    if kernels != "xnnpack" or out.bits != 8:
+        return clamped(built_in(), out, low, high)
+    first, second = a.lattice.scale / out.scale, b.lattice.scale / out.scale
+    taken = _within(tf.minimum(first, second), TAKES_SUM) & _within(tf.maximum(first, second), TAKES_SUM)
+    values = either(taken, lambda: _shifted_sum(a, b, out, first, sign * second), built_in)
+    return clamped(values, out, low, high)
+
+
+def _shifted_sum(a: Codes, b: Codes, out: Lattice, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """XNNPACK's sum in int32; the multipliers have 21 bits, so that nothing overflows."""
+    largest = tf.maximum(first, tf.abs(second))
+    exponent = tf.bitwise.right_shift(tf.bitcast(largest, tf.int32), 23) - 127
+    shift = 20 - exponent
+    unit = tf.bitcast(tf.bitwise.left_shift(shift + 127, 23), tf.float32)  # 2**shift
+    one, other = tf.cast(tf.round(first * unit), tf.int32), tf.cast(tf.round(second * unit), tf.int32)
+    bias = tf.bitwise.left_shift(1, shift - 1) - one * a.lattice.zero - other * b.lattice.zero
+    total = tf.cast(a.values, tf.int32) * one + (tf.cast(b.values, tf.int32) * other + bias)
+    return tf.cast(tf.bitwise.right_shift(total, shift) + out.zero, tf.float32)
+
+
+def _sum_of_products(a: Codes, b: Codes, out: Lattice, sign: int) -> tf.Tensor:
+    """The built-in kernels' sum: three products of two roundings."""
+    unit = 2.0 ** HEADROOM[out.bits]
+    scales = [tf.cast(grid.scale, tf.float64) for grid in (a.lattice, b.lattice, out)]
+    twice = 2.0 * tf.maximum(scales[0], scales[1])
+    one, other = (
+        rounded_twice(_whole(operand) * int(unit), fixed_point(scale / twice))
+        for operand, scale in ((a, scales[0]), (b, scales[1]))
+    )
+    total = one + other if sign > 0 else one - other
+    return _back(rounded_twice(total, fixed_point(twice / (unit * scales[2]))), out)
+
+
+def multiply(
+    a: Codes, b: Codes, out: Lattice, *, kernels: str, low: tf.Tensor | None = None, high: tf.Tensor | None = None
+) -> Codes:
+    """MUL: the product of two activations.
+
+        xnnpack, 8 bits:  y = rint(float32((a - z_a) * (b - z_b)) * r) + z_y,   r = s_a * s_b / s_y in [2**-16, 2**8)
+        otherwise:        y = M((a - z_a) * (b - z_b), r) + z_y,   M the product with two roundings
+
+    r is computed in float32; tflm computes it in float64.
+
+    Args, Returns, Raises: as `add`.
+
+    Source: XNNPACK, qs8-vmul; LiteRT, mul.cc and reference/integer_ops/mul.h.
+
+    >>> half = Lattice(tf.constant(0.5), tf.constant(0))
+    >>> multiply(Codes(tf.constant([3.0, 9.0]), half), Codes(tf.constant([5.0]), half), half, kernels="xnnpack").values
+    <tf.Tensor: shape=(2,), dtype=float32, numpy=array([ 8., 22.], dtype=float32)>
+    """
+    check_kernels(kernels)
+    scales = [a.lattice.scale, b.lattice.scale, out.scale]
+    if kernels == "tflm":
+        scales = [tf.cast(scale, tf.float64) for scale in scales]
+    ratio = scales[0] * scales[1] / scales[2]
+
+    def built_in() -> tf.Tensor:
+        return _back(rounded_twice(_whole(a) * _whole(b), fixed_point(tf.cast(ratio, tf.float64))), out)
+
+    def delegated() -> tf.Tensor:
+        return rounded_single(_centred(a) * _centred(b), ratio) + tf.cast(out.zero, tf.float32)
+
+    if kernels != "xnnpack" or out.bits != 8:
+        return clamped(built_in(), out, low, high)
+    return clamped(either(_within(ratio, TAKES_PRODUCT), delegated, built_in), out, low, high)
+
+
+def squared_difference(a: Codes, b: Codes, out: Lattice, *, kernels: str) -> Codes:
+    """SQUARED_DIFFERENCE, 8 bits, of the built-in kernels in every set; with s = 2 * max(s_a, s_b):
+
+        d = M((a - z_a) * 2**7, s_a / s) - M((b - z_b) * 2**7, s_b / s)
+        y = M(d * d, s**2 / (2**14 * s_y)) + z_y,   M the product with two roundings
+
+    Args, Returns, Raises: as `add`.
+
+    Source: LiteRT, squared_difference.cc.
+
+    >>> one = Lattice(tf.constant(1.0), tf.constant(0))
+    >>> squared_difference(Codes(tf.constant([2.0]), one), Codes(tf.constant([5.0]), one), one, kernels="tflm").values
+    <tf.Tensor: shape=(1,), dtype=float32, numpy=array([9.], dtype=float32)>
+    """
+    check_kernels(kernels)
+    scales = [tf.cast(grid.scale, tf.float64) for grid in (a.lattice, b.lattice, out)]
+    twice = 2.0 * tf.maximum(scales[0], scales[1])
+    one, other = (
+        rounded_twice(_whole(operand) * 128, fixed_point(scale / twice))
+        for operand, scale in ((a, scales[0]), (b, scales[1]))
+    )
+    ratio = twice * twice / (2.0**14 * scales[2])
+    return clamped(_back(rounded_twice((one - other) * (one - other), fixed_point(ratio)), out), out)
+
+
+def maximum(a: Codes, b: Codes, *, kernels: str) -> Codes:
+    """MAXIMUM: y = max(a, b) of the codes themselves; the file gives all three one lattice, that of `a`.
+
+    >>> one = Lattice(tf.constant(1.0), tf.constant(0))
+    >>> maximum(Codes(tf.constant([2.0]), one), Codes(tf.constant([5.0]), one), kernels="tflm").values.numpy().tolist()
+    [5.0]
+    """
+    check_kernels(kernels)
+    return Codes(tf.maximum(a.values, b.values), a.lattice)
+
+
+def minimum(a: Codes, b: Codes, *, kernels: str) -> Codes:
+    """MINIMUM: y = min(a, b) of the codes themselves; the file gives all three one lattice, that of `a`.
+
+    >>> one = Lattice(tf.constant(1.0), tf.constant(0))
+    >>> minimum(Codes(tf.constant([2.0]), one), Codes(tf.constant([5.0]), one), kernels="tflm").values.numpy().tolist()
+    [2.0]
+    """
+    check_kernels(kernels)
+    return Codes(tf.minimum(a.values, b.values), a.lattice)
+
+
+def either(condition: tf.Tensor, first: Callable[[], tf.Tensor], second: Callable[[], tf.Tensor]) -> tf.Tensor:
+    """first() where the scalar holds, else second(); decided at once where it is known already.
+
+    >>> float(either(tf.constant(True), lambda: tf.constant(1.0), lambda: tf.constant(2.0)))
+    1.0
+    """
+    known = tf.get_static_value(condition)
+    return tf.cond(condition, first, second) if known is None else first() if known else second()
+
+
+def _within(ratio: tf.Tensor, ends: tuple[float, float]) -> tf.Tensor:
+    return (ratio >= ends[0]) & (ratio < ends[1])
+
+
+def _centred(operand: Codes) -> tf.Tensor:
+    return operand.values - tf.cast(operand.lattice.zero, tf.float32)
+
+
+def _whole(operand: Codes) -> tf.Tensor:
+    return tf.cast(_centred(operand), tf.int32)
+
+
+def _back(values: tf.Tensor, out: Lattice) -> tf.Tensor:
+    return tf.cast(values + out.zero, tf.float32)
