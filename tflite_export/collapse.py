@@ -104,11 +104,11 @@ def collapses(
         for pair, kept, one, other in zip(pairs, seen, expected, got, strict=True):
             kept.append(_picked(one, other, pair.rows))
     found: list[Collapse] = []
-    right_up_to: dict[int, float] = {}
+    seen_right: dict[int, _Right] = {}
     for pair, kept in zip(pairs, seen, strict=True):
         one, other = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-        read = min((right_up_to[source] for source in pair.sources if source in right_up_to), default=1.0)
-        told, right_up_to[pair.reference] = _judged(pair, one, other, integer, read)
+        read = [seen_right[source] for source in pair.sources if source in seen_right]
+        told, seen_right[pair.reference] = _judged(pair, one, other, integer, read)
         found += told
     return found
 
@@ -141,38 +141,62 @@ def _picked(expected: np.ndarray, got: np.ndarray, rows: bool) -> tuple[np.ndarr
     return (one, other) if rows else (one[:, 0], other[:, 0])
 
 
+@dataclass(frozen=True)
+class _Right:
+    """How right a tensor of the file is.
+
+    Attributes:
+        share: how much of its variance is right; at most 1.
+        error: root mean square of its error.
+        size: root mean square of its values in float.
+    """
+
+    share: float = 1.0
+    error: float = 0.0
+    size: float = 0.0
+
+
 def _judged(
-    pair: Pair, expected: np.ndarray, got: np.ndarray, integer: Draft, read: float
-) -> tuple[list[Collapse], float]:
-    """What is wrong with one tensor, and how much of its variance is right; `read` is that of what it is made of."""
+    pair: Pair, expected: np.ndarray, got: np.ndarray, integer: Draft, read: Sequence[_Right]
+) -> tuple[list[Collapse], _Right]:
+    """What is wrong with one tensor, and how right it is; `read` is how right that is which it is made of."""
     grid = grid_of(integer, pair.integer)
     if pair.rows:
         step = float(grid.scale[0]) if grid is not None else 0.0
-        return list(_softmax(pair, expected, got if grid is None else grid.real(got), step)), 1.0
+        return list(_softmax(pair, expected, got if grid is None else grid.real(got), step)), _Right()
     real = np.isfinite(expected) & ~(pair.masked & (np.abs(expected) >= LARGE))
     if grid is None or not real.any():
-        return [], 1.0
+        return [], _Right()
     expected, got = expected[real].astype(np.float64), got[real]
     low, high = min(float(expected.min()), 0.0), max(float(expected.max()), 0.0)
     if float(np.ptp(expected)) < _NOTHING:
-        return [], 1.0
+        return [], _Right()
+    error = float(np.mean((grid.real(got) - expected) ** 2))
     spread = float(expected.std()) > _VARIES * (high - low) / 255
-    right = 1 - float(np.mean((grid.real(got) - expected) ** 2) / expected.var()) if spread else 1.0
+    share = 1 - error / float(expected.var()) if spread else 1.0
+    right = _Right(share, float(np.sqrt(error)), float(np.sqrt(np.mean(expected**2))))
     limits = np.iinfo(DTYPES[integer.type(pair.integer)])
     told = _flat(pair, expected, got, grid, limits) or _saturated(pair, expected, got, grid, limits)
-    wrong = right < _WORST and read >= _RIGHT and not pair.score and pair.operation not in _CHOOSES
-    if told is None and wrong and not _within_rounding(pair, integer, grid.real(got) - expected):
-        times = np.sqrt(1 - right)
-        text = f"is wrong by {times:.1f} times as much as it varies, though what it reads is right"
+    wrong = share < _WORST and min((one.share for one in read), default=1.0) >= _RIGHT
+    harmless = pair.score or pair.operation in _CHOOSES or _inherited(pair, right, read)
+    if told is None and wrong and not harmless:
+        text = f"is wrong by {np.sqrt(1 - share):.1f} times as much as it varies, though what it reads is right"
         told = Collapse(pair.layer, pair.operation, "astray", text, _TOO_COARSE)
     return ([] if told is None else [told]), right
 
 
-def _within_rounding(pair: Pair, integer: Draft, error: np.ndarray) -> bool:
-    """Whether a mean is as right as the numbers that it is of: their rounding hides how little it varies."""
-    made = integer.makers()[pair.integer]
-    grid = grid_of(integer, made.inputs[0]) if pair.operation == "MEAN" else None
-    return grid is not None and float(np.sqrt(np.mean(error**2))) < float(grid.scale[0]) / np.sqrt(12)
+def _inherited(pair: Pair, right: _Right, read: Sequence[_Right]) -> bool:
+    """Whether a mean is no more wrong than the errors of the numbers, or of the squares, that it is of make it.
+
+    A mean hardly varies, so what it reads can be right while its error is larger than that:
+    |mean(x + e) - mean(x)| <= rms(e), and for squares it is at most (1 + rms(e) / rms(x))**2 - 1 of mean(x**2).
+    """
+    if pair.operation != "MEAN":
+        return False
+    return any(
+        one.size > 0 and right.error <= max(one.error, right.size * ((1 + one.error / one.size) ** 2 - 1))
+        for one in read
+    )
 
 
 def _ends(grid: Quantization, limits: np.iinfo) -> tuple[float, float]:

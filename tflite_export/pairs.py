@@ -1,6 +1,7 @@
 """Tensors of a float file and of the integer file made of it: which belong together."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class Pair:
         masked: whether values from 1e4 on may come from a mask's constant.
         score: whether it goes to a softmax, at once or behind what moves or shifts values.
         last: whether it is an output of the file.
-        sources: tensors of the float file that it is made of.
+        sources: tensors of the float file that it is made of, the nearest that are in a pair as well.
     """
 
     reference: int
@@ -88,9 +89,21 @@ def matched(reference: Draft, integer: Draft, *, tidy: bool = False) -> list[Pai
         if np.prod(reference.tensors[source].shape) == np.prod(integer.tensors[target].shape):
             layer = layer_of(reference.name(source))
             marks = source in masked, source in scores, target in ends
-            sources = tuple(made.inputs) if made is not None else ()
-            found.setdefault(source, Pair(source, target, layer, kind, *marks, sources))
-    return list(found.values())
+            found.setdefault(source, Pair(source, target, layer, kind, *marks, ()))
+    return [replace(pair, sources=_nearest(known, source, found)) for source, pair in found.items()]
+
+
+def _nearest(makers: dict[int, Any], index: int, paired: Collection[int]) -> tuple[int, ...]:
+    """The tensors in a pair that a tensor is made of, at once or through others that are in none."""
+    seen: dict[int, None] = {}
+    waiting = [index]
+    while waiting:
+        made = makers.get(waiting.pop())
+        for one in made.inputs if made is not None else ():
+            if one not in seen:
+                seen[one] = None
+                waiting += [] if one in paired else [one]
+    return tuple(one for one in seen if one in paired)
 
 
 def _stored(draft: Draft, index: int, makers: dict[int, Any], users: dict[int, list[Any]]) -> int | None:
