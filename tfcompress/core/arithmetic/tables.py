@@ -135,7 +135,8 @@ def gelu(x: Codes, out: Lattice, *, approximate: bool, kernels: str) -> Codes:
     Source: LiteRT, reference/gelu.h.
 
     >>> grid = Lattice(tf.constant(0.1), tf.constant(0))
-    >>> gelu(Codes(tf.constant([-10.0, 10.0]), grid), grid, approximate=False, kernels="xnnpack").values.numpy().tolist()
+    >>> x = Codes(tf.constant([-10.0, 10.0]), grid)
+    >>> gelu(x, grid, approximate=False, kernels="xnnpack").values.numpy().tolist()
     [-2.0, 8.0]
     """
     if not approximate:
