@@ -50,7 +50,7 @@ def fixed_point(real: tf.Tensor) -> FixedPoint:
     return FixedPoint(tf.where(lost, tf.zeros_like(mantissa), mantissa), tf.where(lost, tf.zeros_like(shift), shift))
 
 
-def rounded_twice(total: tf.Tensor, factor: FixedPoint) -> tf.Tensor:
+def rounded_twice(total: tf.Tensor, factor: FixedPoint, *, ties_up: bool | tf.Tensor = False) -> tf.Tensor:
     """total * factor of int32 sums, rounded twice: LiteRT's MultiplyByQuantizedMultiplier(int32).
 
         h = (total * 2**left * mantissa + 2**30) >> 31,   left = max(shift, 0)
@@ -61,6 +61,7 @@ def rounded_twice(total: tf.Tensor, factor: FixedPoint) -> tf.Tensor:
     Args:
         total: int32.
         factor: broadcasts to `total`.
+        ties_up: the second rounding takes ties up as well, as the built-in optimized kernels do; a tensor says which.
 
     Returns:
         int32 of the shape of `total`.
@@ -69,16 +70,20 @@ def rounded_twice(total: tf.Tensor, factor: FixedPoint) -> tf.Tensor:
 
     >>> rounded_twice(tf.constant([5, -5, 7]), fixed_point(tf.constant(0.5, tf.float64))).numpy().tolist()
     [3, -2, 4]
-    >>> rounded_twice(tf.constant([10, -10]), fixed_point(tf.constant(0.25, tf.float64))).numpy().tolist()
+    >>> quarter = fixed_point(tf.constant(0.25, tf.float64))
+    >>> rounded_twice(tf.constant([10, -10]), quarter).numpy().tolist()
     [3, -3]
+    >>> rounded_twice(tf.constant([10, -10]), quarter, ties_up=True).numpy().tolist()
+    [3, -2]
     """
     left = tf.cast(tf.maximum(factor.shift, 0), tf.int32)
     right = tf.cast(tf.maximum(-factor.shift, 0), tf.int32)
     wide = tf.cast(tf.bitwise.left_shift(total, left), tf.int64) * factor.mantissa
     high = tf.cast(tf.bitwise.right_shift(wide + (1 << 30), tf.constant(31, tf.int64)), tf.int32)
     half = tf.where(right > 0, tf.bitwise.left_shift(tf.ones_like(right), tf.maximum(right - 1, 0)), 0)
-    below = tf.where(right > 0, tf.bitwise.right_shift(high, 31), 0)  # -1 where negative: its ties go down
-    return tf.bitwise.right_shift(high + below + half, right)
+    if ties_up is not True:  # less 1 where negative: its ties go down
+        half += tf.where((right > 0) & tf.logical_not(ties_up), tf.bitwise.right_shift(high, 31), 0)
+    return tf.bitwise.right_shift(high + half, right)
 
 
 def rounded_short(total: tf.Tensor, factor: FixedPoint) -> tf.Tensor:
