@@ -26,14 +26,15 @@ def product(a: tf.Tensor, b: tf.Tensor | int) -> tf.Tensor:
     return tf.bitwise.right_shift(a * b + (1 << 30), tf.constant(31, tf.int64))
 
 
-def halved(a: tf.Tensor, exponent: int) -> tf.Tensor:
-    """a / 2**exponent, ties away from zero.
+def halved(a: tf.Tensor, exponent: int | tf.Tensor) -> tf.Tensor:
+    """a / 2**exponent, ties away from zero; the exponent int64, broadcast to `a`.
 
     >>> halved(tf.constant([3, -3, 1], tf.int64), 1).numpy().tolist()
     [2, -2, 1]
     """
-    nearer = tf.cast(a < 0, tf.int64)
-    return tf.bitwise.right_shift(a + (1 << exponent >> 1) - nearer, tf.constant(exponent, tf.int64))
+    exponent = tf.cast(exponent, tf.int64)
+    half = tf.bitwise.right_shift(tf.bitwise.left_shift(tf.ones_like(exponent), exponent), tf.ones_like(exponent))
+    return tf.sign(a) * tf.bitwise.right_shift(tf.abs(a) + half, exponent)
 
 
 def scaled(a: tf.Tensor, exponent: int) -> tf.Tensor:
@@ -111,3 +112,13 @@ def tanh(a: tf.Tensor, integer_bits: int) -> tf.Tensor:
     """
     above = scaled(reciprocal(exponential(-tf.abs(a), integer_bits + 1)) - (1 << 29), 2)
     return tf.where(a == 0, tf.zeros_like(a), tf.where(a > 0, above, -above))
+
+
+def leading_zeros(a: tf.Tensor) -> tf.Tensor:
+    """How many of 32 bits stand empty above the highest of a positive whole number.
+
+    >>> leading_zeros(tf.constant([1, 2**31 - 1], tf.int64)).numpy().tolist()
+    [31, 1]
+    """
+    bits = tf.bitcast(tf.cast(a, tf.float64), tf.int64)  # the exponent of a float64 that holds it exactly
+    return 31 - (tf.bitwise.right_shift(bits, tf.constant(52, tf.int64)) - 1023)
