@@ -56,7 +56,7 @@ def fully_connected(
 
     rounding = way(kernels, packed=packed and inputs % 2 == 1)  # XNNPACK takes whole bytes only
     if kernels == "reference" or (kernels == "xnnpack" and out.bits == 16):
-        rounding = "double"
+        rounding = "up" if kernels == "xnnpack" and bias is None else "double"
     flat = Codes(tf.reshape(x.values, [-1, inputs]), x.lattice)
     dtype = sum_type(rounding)
     found = summed(flat, kernel, bias, contraction, depth=inputs, axes=(1,), padded=False, dtype=dtype)

@@ -15,7 +15,8 @@ optimized kernels, which round twice, all ties up. Exceptions: FULLY_CONNECTED o
 grouped convolutions run on the reference kernels, depthwise ones round so for whole eights of channels.
 
 In 16 bits (int16 activations, int8 kernel, int64 bias) no set has kernels of its own: all compute the fixed point whose
-mantissa is cut to 16 bits, but for LiteRT's FULLY_CONNECTED, which rounds in float64.
+mantissa is cut to 16 bits. LiteRT's FULLY_CONNECTED rounds in float64 instead; without a bias, its optimized kernel sums
+in int32 and rounds twice, all ties up.
 """
 
 import tensorflow as tf
@@ -64,21 +65,21 @@ def requantized(
         kernel_scale: float32 [out] or [1].
         out: the output's lattice.
         way: "single", "twice", "up", "eights" ("up" for whole eights of channels, "twice" for the rest) or "double", in
-            float64. In 16 bits all but "double" mean the short mantissa.
+            float64. In 16 bits "single" and "twice" mean the short mantissa.
         low: smallest code that a fused activation leaves, or None.
         high: largest, or None.
     """
     real = real_factor(x, kernel_scale, out)
     if way == "double":
         rounded = requantize.rounded_double(total, real)
-    elif out.bits == 16:
+    elif out.bits == 16 and way != "up":
         rounded = requantize.rounded_short(total, requantize.fixed_point(real))
     elif way == "single":
         rounded = requantize.rounded_single(total, x.scale * kernel_scale / out.scale)
     else:
         channels = total.shape[-1]
         ties_up = tf.range(channels) < channels // 8 * 8 if way == "eights" else way == "up"
-        rounded = requantize.rounded_twice(total, requantize.fixed_point(real), ties_up=ties_up)
+        rounded = requantize.rounded_twice(tf.cast(total, tf.int32), requantize.fixed_point(real), ties_up=ties_up)
     return clamped(rounded + tf.cast(out.zero, rounded.dtype), out, low, high)
 
 
