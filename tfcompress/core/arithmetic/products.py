@@ -15,7 +15,7 @@ optimized kernels, which round twice, all ties up. Exceptions: FULLY_CONNECTED o
 grouped convolutions run on the reference kernels, depthwise ones round so for whole eights of channels.
 
 In 16 bits (int16 activations, int8 kernel, int64 bias) no set has kernels of its own: all compute the fixed point whose
-mantissa is cut to 16 bits. LiteRT's FULLY_CONNECTED rounds in float64 instead; without a bias, its optimized kernel sums
+mantissa is cut to 16 bits. LiteRT's FULLY_CONNECTED rounds in float64; without a bias, its optimized kernel sums
 in int32 and rounds twice, all ties up.
 """
 
