@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped, half_away
+from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped
 from tfcompress.core.arithmetic.elementwise import either
-from tfcompress.core.arithmetic.fixedpoint import product
+from tfcompress.core.arithmetic.fused import bounds
 from tfcompress.core.arithmetic.requantize import fixed_point, rounded_twice
 from tfcompress.core.arithmetic.tables import looked_up
 
@@ -47,34 +47,19 @@ def requantize(x: Codes, out: Lattice, *, kernels: str) -> Codes:
         return _line(x, out, exact)
     ratio = x.lattice.scale / out.scale
     taken = (ratio >= TAKES[0]) & (ratio <= TAKES[1])
-    values = either(taken, lambda: _shifted(x, out, ratio, ratio).values, lambda: _line_up(x, out, exact).values)
-    return Codes(values, out)
+    return Codes(either(taken, lambda: _shifted(x, out, ratio, ratio).values,
+                        lambda: _line(x, out, exact, ties_up=True).values), out)  # fmt: skip
 
 
 def _line(x: Codes, out: Lattice, ratio: tf.Tensor, low: tf.Tensor | None = None,
-          high: tf.Tensor | None = None) -> Codes:  # fmt: skip
+          high: tf.Tensor | None = None, ties_up: bool = False) -> Codes:  # fmt: skip
     """M(x - z_x, ratio) + z_y; of 8 bits looked up."""
 
     def values(every: Codes) -> tf.Tensor:
-        scaled = rounded_twice(tf.cast(every.values, tf.int32) - x.lattice.zero, fixed_point(ratio))
+        scaled = rounded_twice(tf.cast(every.values, tf.int32) - x.lattice.zero, fixed_point(ratio), ties_up=ties_up)
         return clamped(tf.cast(scaled + out.zero, tf.float32), out, low, high).values
 
     return looked_up(x, out, values) if x.lattice.bits == 8 else Codes(values(x), out)
-
-
-def _line_up(x: Codes, out: Lattice, ratio: tf.Tensor) -> Codes:
-    """`_line` whose second rounding takes ties up."""
-
-    def values(every: Codes) -> tf.Tensor:
-        factor = fixed_point(ratio)
-        left, right = tf.maximum(factor.shift, 0), tf.maximum(-factor.shift, 0)
-        centred = tf.cast(every.values, tf.int64) - tf.cast(x.lattice.zero, tf.int64)
-        high = product(tf.bitwise.left_shift(centred, left), factor.mantissa)
-        half = tf.bitwise.right_shift(tf.bitwise.left_shift(tf.ones_like(right), right), tf.ones_like(right))
-        scaled = tf.bitwise.right_shift(high + half, right)
-        return clamped(tf.cast(scaled, tf.float32) + tf.cast(out.zero, tf.float32), out).values
-
-    return looked_up(x, out, values)
 
 
 def _shifted(x: Codes, out: Lattice, above: tf.Tensor, below: tf.Tensor) -> Codes:
@@ -119,19 +104,18 @@ def relu6(x: Codes, out: Lattice, *, kernels: str) -> Codes:
     """
     check_kernels(kernels)
     if kernels == "tflm":
-        low, high = x.lattice.zero, six(x.lattice)
-        return clamped(clamped(x.values, x.lattice, low, high).values, out)
-    return _line(x, out, _ratio(kernels, x.lattice.scale, out.scale), low=out.zero, high=six(out))
+        return Codes(clamped(x.values, x.lattice, *bounds("relu6", x.lattice, kernels=kernels)).values, out)
+    return _line(x, out, _ratio(kernels, x.lattice.scale, out.scale), *bounds("relu6", out, kernels="reference"))
 
 
 def six(grid: Lattice) -> tf.Tensor:
-    """The code of 6: min(z + round(6 / s), last), ties away from zero, int32.
+    """The code of 6: z + round(6 / s), ties away from zero, within the lattice; int32.
 
     >>> int(six(Lattice(tf.constant(4.0), tf.constant(1))))
     3
     """
-    steps = tf.minimum(half_away(6.0 / grid.scale), 2.0**20)
-    return tf.minimum(grid.zero + tf.cast(steps, tf.int32), grid.last)
+    high = bounds("relu6", grid, kernels="reference")[1]
+    return tf.cast(grid.last if high is None else high, tf.int32)
 
 
 def leaky_relu(x: Codes, out: Lattice, *, slope: float, kernels: str) -> Codes:
