@@ -111,7 +111,14 @@ def layer(
 
 
 def on_ties(
-    rng: np.random.Generator, kind: str, factor: float, *, one_scale: bool, bits: int = 8, packed: bool = False
+    rng: np.random.Generator,
+    kind: str,
+    factor: float,
+    *,
+    one_scale: bool,
+    bits: int = 8,
+    packed: bool = False,
+    inputs: int = 8,
 ) -> Layer:
     """A layer whose sums lie on the boundaries between codes, and one to three beside them.
 
@@ -125,9 +132,9 @@ def on_ties(
     scale = (factor * spread * float(out.scale) / float(grid.scale)).astype(np.float32)
     m = np.broadcast_to(float(grid.scale) * scale.astype(np.float64) / float(out.scale), outputs)
     bias = np.round((rng.integers(first * 1.1, last * 1.1, outputs) + 0.5) / m) + rng.integers(-3, 4, outputs)
-    images = {"FULLY_CONNECTED": (16, 8), "DEPTHWISE_CONV_2D": (1, 4, 4, outputs)}
-    kernels = {"FULLY_CONNECTED": (outputs, 8), "DEPTHWISE_CONV_2D": (1, 1, 1, outputs)}
-    image, kernel = images.get(kind, (1, 4, 4, 8)), kernels.get(kind, (outputs, 1, 1, 8))
+    images = {"FULLY_CONNECTED": (16, inputs), "DEPTHWISE_CONV_2D": (1, 4, 4, outputs)}
+    kernels = {"FULLY_CONNECTED": (outputs, inputs), "DEPTHWISE_CONV_2D": (1, 1, 1, outputs)}
+    image, kernel = images.get(kind, (1, 4, 4, inputs)), kernels.get(kind, (outputs, 1, 1, inputs))
     x = np.clip(int(grid.zero) + rng.integers(-2, 3, image), first, last).astype(single.TYPES[bits])
     codes = rng.integers(-1, 2, kernel).astype(np.int8)
     steps = {"size": image[1:3]} if kind == "TRANSPOSE_CONV" else {}

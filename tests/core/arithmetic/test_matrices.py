@@ -66,7 +66,8 @@ def test_sums_on_the_boundaries_between_codes(one_scale, kernels):
     for factor in (1.7, 1e-2, 1e-4, 1e-6):
         check(on_ties(rng, "FULLY_CONNECTED", factor, one_scale=one_scale), kernels)
     check(on_ties(rng, "FULLY_CONNECTED", 1e-3, one_scale=one_scale, bits=16), kernels)
-    check(on_ties(rng, "FULLY_CONNECTED", 1e-5, one_scale=True, packed=True), kernels)
+    for inputs in (8, 9):
+        check(on_ties(rng, "FULLY_CONNECTED", 1e-5, one_scale=True, packed=True, inputs=inputs), kernels)
 
 
 def multiplied(a, b, grids, out, transposed, kernels):

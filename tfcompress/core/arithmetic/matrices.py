@@ -60,7 +60,8 @@ def fully_connected(
     flat = Codes(tf.reshape(x.values, [-1, inputs]), x.lattice)
     dtype = sum_type(rounding)
     found = summed(flat, kernel, bias, contraction, depth=inputs, axes=(1,), padded=False, dtype=dtype)
-    made = requantized(found, x.lattice, kernel_scale, out, rounding, low, high)
+    shared = rounding == "up" and kernel_scale.shape.num_elements() == 1
+    made = requantized(found, x.lattice, kernel_scale, out, rounding, low, high, shared=shared)
     return Codes(tf.reshape(made.values, tf.concat([tf.shape(x.values)[:-1], [outputs]], 0)), out)
 
 
@@ -103,9 +104,7 @@ def batch_matmul(
     def contraction(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
         return tf.matmul(left, right, transpose_a=transpose_a, transpose_b=transpose_b)
 
-    real = real_factor(a.lattice, b.lattice.scale, out)
-    if kernels != "tflm":
-        real = tf.cast(a.lattice.scale * b.lattice.scale, tf.float64) / tf.cast(out.scale, tf.float64)
+    real = real_factor(a.lattice, b.lattice.scale, out, shared=kernels != "tflm")
     factor = requantize.fixed_point(real)
     if out.bits == 16:
         return clamped(requantize.rounded_short(sums.wide_total(left, right, None, contraction), factor), out)

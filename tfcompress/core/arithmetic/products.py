@@ -11,12 +11,15 @@ rounded is the kernel sets' own:
     tflm        m as fixed point, rounded twice
 
 `m` as fixed point has a mantissa of 31 bits. Packed kernels (INT4, two codes to a byte) XNNPACK leaves to the built-in
-optimized kernels, which round twice, all ties up. Exceptions: FULLY_CONNECTED of an even number of inputs is XNNPACK's,
-grouped convolutions run on the reference kernels, depthwise ones round so for whole eights of channels.
+optimized kernels, which round twice, all ties up. Exceptions: FULLY_CONNECTED of an even number of inputs is XNNPACK's
+(sums beyond 2**27 wrap around there), grouped convolutions run on the reference kernels, and depthwise ones round so for
+whole eights of channels.
 
 In 16 bits (int16 activations, int8 kernel, int64 bias) no set has kernels of its own: all compute the fixed point whose
 mantissa is cut to 16 bits. LiteRT's FULLY_CONNECTED rounds in float64; without a bias, its optimized kernel sums
 in int32 and rounds twice, all ties up.
+
+The built-in FULLY_CONNECTED with one scale, and LiteRT's BATCH_MATMUL, round s_x * s_w to float32 before it enters m.
 """
 
 import tensorflow as tf
@@ -30,8 +33,10 @@ def centered(x: Codes) -> tf.Tensor:
     return x.values - tf.cast(x.lattice.zero, tf.float32)
 
 
-def real_factor(x: Lattice, kernel_scale: tf.Tensor, out: Lattice) -> tf.Tensor:
-    """s_x * s_w / s_y in float64, from the file's float32 scales."""
+def real_factor(x: Lattice, kernel_scale: tf.Tensor, out: Lattice, *, shared: bool = False) -> tf.Tensor:
+    """s_x * s_w / s_y in float64, from the file's float32 scales; `shared`: s_x * s_w is rounded to float32 first."""
+    if shared:
+        return tf.cast(x.scale * kernel_scale, tf.float64) / tf.cast(out.scale, tf.float64)
     wide = [tf.cast(scale, tf.float64) for scale in (x.scale, kernel_scale, out.scale)]
     return wide[0] * wide[1] / wide[2]
 
@@ -56,6 +61,8 @@ def requantized(
     way: str,
     low: tf.Tensor | None,
     high: tf.Tensor | None,
+    *,
+    shared: bool = False,
 ) -> Codes:
     """From sums to codes.
 
@@ -68,8 +75,9 @@ def requantized(
             float64. In 16 bits "single" and "twice" mean the short mantissa.
         low: smallest code that a fused activation leaves, or None.
         high: largest, or None.
+        shared: see `real_factor`.
     """
-    real = real_factor(x, kernel_scale, out)
+    real = real_factor(x, kernel_scale, out, shared=shared)
     if way == "double":
         rounded = requantize.rounded_double(total, real)
     elif out.bits == 16 and way != "up":
