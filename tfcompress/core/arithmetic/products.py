@@ -12,7 +12,7 @@ rounded is the kernel sets' own:
 
 `m` as fixed point has a mantissa of 31 bits. Packed kernels (INT4, two codes to a byte) XNNPACK leaves to the built-in
 optimized kernels, which round twice, all ties up. Exceptions: FULLY_CONNECTED of an even number of inputs is XNNPACK's
-(sums beyond 2**27 wrap around there), grouped convolutions run on the reference kernels, and depthwise ones round so for
+(sums beyond 2**27 wrap around there), grouped convolutions run on the reference kernels, depthwise ones round so for
 whole eights of channels.
 
 In 16 bits (int16 activations, int8 kernel, int64 bias) no set has kernels of its own: all compute the fixed point whose
