@@ -9,6 +9,7 @@ from tflite_export.balance import balance
 from tflite_export.biases import correct
 from tflite_export.draft import Draft, layer_of
 from tflite_export.exported import ReportRow
+from tflite_export.folded import exact_biases
 from tflite_export.integer_forms import around_kernels, lower, respell
 from tflite_export.joins import hold, joined
 from tflite_export.learned import (
@@ -127,7 +128,7 @@ def quantize(
     """
     draft, notes = measured.draft, list(measured.notes)
     rows = _write_ranges(measured)
-    made, lost = plant(draft, measured.source.weights)
+    made, lost = plant(draft, measured.source.weights, measured.source.kernels)
     notes += [
         f"the integers of {weight!r} stand in no kernel of the file: the converter's own stand for it"
         for weight in lost
@@ -143,6 +144,7 @@ def quantize(
     finer_roots(result)
     settle(result)
     wide.settle(result)
+    exact_biases(result, measured.source.kernels)
     drop_unused_codes(result)
     if original is not None and measured.bits == 8 and not measured.learned:
         made += correct(original, result, measured.samples)

@@ -8,6 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfcompress.core.grid import IntegerWeight
 from tflite_export.draft import Draft, layer_of
 from tflite_export.exported import ReportRow
+from tflite_export.folded import Folded, exact_scale
 from tflite_export.kernels import Codes, Integers
 from tflite_export.recurrent import FUSED, KERNELS
 
@@ -24,7 +25,9 @@ PLACES: dict[str, tuple[tuple[int, ...], int | None]] = {
 _PACKED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-def plant(draft: Draft, weights: Sequence[IntegerWeight]) -> tuple[list[ReportRow], list[str]]:
+def plant(
+    draft: Draft, weights: Sequence[IntegerWeight], kernels: Sequence[Folded] = ()
+) -> tuple[list[ReportRow], list[str]]:
     """Writes the integers of every kernel that lies on a grid into a float file, a DEQUANTIZE behind each.
 
     The converter keeps an integer constant that is dequantized as it is, with its scales; every other kernel gets the
@@ -33,6 +36,7 @@ def plant(draft: Draft, weights: Sequence[IntegerWeight]) -> tuple[list[ReportRo
     Args:
         draft: the float file, changed in place.
         weights: the integers of the model's weights.
+        kernels: those of its kernels whose scales the file is to hold to the last bit.
 
     Returns:
         (a row for each kernel, the model's weights that were not found in the file).
@@ -48,6 +52,7 @@ def plant(draft: Draft, weights: Sequence[IntegerWeight]) -> tuple[list[ReportRo
                 codes = integers.match(draft.value(index), axis)
                 if codes is None and draft.kind(op) in ("GATHER", "FULLY_CONNECTED"):
                     codes = tied.get(draft.value(index).tobytes())
+                codes = None if codes is None else exact_scale(codes, kernels, axis)
                 done[index, axis] = index if codes is None else _dequantized(draft, index, axis, codes)
                 detail = (
                     "8 bits, by the converter" if codes is None else f"{codes.bits} bits of {codes.source}, planted"

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.finite import check_finite
+from tfcompress.core.folding import integer_kernels
 from tfcompress.core.grid import IntegerWeight
 from tfcompress.core.replay import Call, again, calls, run
 from tfcompress.core.samples import Input
@@ -15,6 +16,7 @@ from tfcompress.core.trace import trace
 from tfcompress.core.transformed import bake, integer_weights
 from tflite_export.convert import frozen
 from tflite_export.draft import SCOPE_END
+from tflite_export.folded import Folded, folded
 from tflite_export.runtime_forms import needs_forms, runtime_forms
 from tflite_export.spec import ExportSpec
 
@@ -29,6 +31,7 @@ class Source:
         inputs: name, shape without batch and type of each input.
         outputs: a name for each output, each once.
         weights: the integers of the weights that lie on a grid.
+        kernels: those on a grid of their own with what is folded into them.
         forms: (layer, how it was spelt) for each layer that has another form in the file than in Keras.
     """
 
@@ -36,6 +39,7 @@ class Source:
     inputs: list[Input]
     outputs: list[str]
     weights: list[IntegerWeight]
+    kernels: list[Folded]
     forms: list[tuple[str, str]]
 
 
@@ -57,7 +61,7 @@ def source_of(model: Any, spec: ExportSpec, shapes: Mapping[str, Sequence[int]] 
     graph = model
     if not flavor.is_graph(model) or needs_forms(model, inner=True):
         graph = trace(model)
-    weights = integer_weights(graph)
+    weights, kernels = integer_weights(graph), folded(integer_kernels(graph))
     graph = bake(graph, inference=True)
     inputs = _inputs(graph, shapes or {})
     forms: list[tuple[str, str]] = []
@@ -75,7 +79,7 @@ def source_of(model: Any, spec: ExportSpec, shapes: Mapping[str, Sequence[int]] 
     ]
     with flavor.masks_may_end():
         function = frozen(call, arguments)
-    return Source(function, inputs, output_names(graph), weights, forms)
+    return Source(function, inputs, output_names(graph), weights, kernels, forms)
 
 
 def _scoped(step: Call, args: tuple, kwargs: dict[str, Any]) -> Any:

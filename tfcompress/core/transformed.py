@@ -175,14 +175,19 @@ class Transformed(keras.layers.Layer):
             value = step(value)
         return value
 
+    def on_grid(self, name: str) -> tuple[tf.Tensor, tf.Tensor, int] | None:
+        """Codes, scale and bits of the weight of this name when its last transform puts it on a grid, else None."""
+        *before, last = self._transforms.get(name) or (None,)
+        value = flavor.read(named_weights(self.layer)[name])
+        for step in before:
+            value = step(value)
+        return None if last is None else last.integers(value)
+
     def integers(self) -> list[IntegerWeight]:
         """The integers of every weight whose last transform puts it on a grid."""
         found = []
-        for name, steps in self._transforms.items():
-            value = flavor.read(named_weights(self.layer)[name])
-            for step in steps[:-1]:
-                value = step(value)
-            on_grid = steps[-1].integers(value) if steps else None
+        for name in self._transforms:
+            on_grid = self.on_grid(name)
             if on_grid is not None:
                 codes, scale, bits = on_grid
                 found.append(IntegerWeight(self.name, name, codes.numpy().astype("int32"), scale.numpy(), bits))

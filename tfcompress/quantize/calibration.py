@@ -138,7 +138,7 @@ def calibrate(model: Any, data: Any, method: str = "minmax", *, percentile: floa
     check_method(method, percentile)
     if not quantizers(model):
         raise ValueError(f"`model` must come from quantize_model. Received: {model.name!r} without quantizers")
-    copied = noted(trace(model), getattr(model, "notes", {}))
+    copied = noted(trace(model), getattr(model, "notes", {}), getattr(model, "evaluator", None))
     statistics = _Statistics(copied, data, batch_size)
     ends = statistics.ends()
     found = ends

@@ -14,6 +14,7 @@ from tfcompress.core.trace import trace
 from tfcompress.core.transformed import Transform, Transformed, named_weights, transformed_layers
 from tfcompress.quantize.bare import bare_grid, bare_kernels
 from tfcompress.quantize.expand import expand, fold_batch_norm
+from tfcompress.quantize.faithful.evaluator import Faithful
 from tfcompress.quantize.fake_quant import FakeQuantWeight
 from tfcompress.quantize.kinds import Kind, kind_of
 from tfcompress.quantize.layouts import kernel_grids
@@ -155,7 +156,12 @@ class _Builder:
 
 
 def quantize_model(
-    model: Any, scheme: str | Scheme = "int8", *, select: Any = None, ranges: str | Ranges = "ema"
+    model: Any,
+    scheme: str | Scheme = "int8",
+    *,
+    select: Any = None,
+    ranges: str | Ranges = "ema",
+    kernels: str | None = None,
 ) -> Any:
     """The model as the integer runtime will compute it, ready for an ordinary `compile` and `fit`.
 
@@ -170,6 +176,11 @@ def quantize_model(
             Default: all. Layers left out are neither trained nor simulated as integers; the exporter measures them.
         ranges: how activation ranges are found while training: "ema", "percentile", "lsq", or an object of
             `tfcompress.quantize` such as `MovingAverage(momentum=0.9)`.
+        kernels: "xnnpack" (phones, LiteRT's default), "reference" (LiteRT's reference kernels) or "tflm"
+            (microcontrollers): inference (`evaluate`, `predict`, validation in `fit`) then gives the very integers
+            that these kernels give for the exported file; `tfcompress.quantize.faithful_ops()` lists the operations,
+            and `tfcompress.summary` the layers that are only approximate. None: values are rounded to the same grids,
+            but sums are not, so that single outputs differ by a step.
 
     Returns:
         A new, uncompiled Functional model with the weights of `model`.
@@ -189,7 +200,7 @@ def quantize_model(
     check_finite(model)
     if not isinstance(scheme, Scheme):
         scheme = Scheme.named(scheme)
-    how = resolve(ranges)
+    how, evaluator = resolve(ranges), None if kernels is None else Faithful(kernels)
     if quantizers(model) or any(_is_quantized(layer) for layer in transformed_layers(model)):
         raise ValueError(f"`model` must not be quantized yet. Received: {model.name!r}, which holds quantizers")
     flat = expand(trace(model))
@@ -200,7 +211,9 @@ def quantize_model(
     quantized = replay(flat, builder.call)
     if not quantizers(quantized) and not transformed_layers(quantized):
         raise ValueError(f"`model` must hold something to quantize: no kernel and no activation in {model.name!r}")
-    return noted(quantized, builder.notes)
+    if evaluator is None:
+        return noted(quantized, builder.notes)
+    return noted(quantized, builder.notes | evaluator.approximate(quantized), evaluator)
 
 
 def _is_quantized(layer: Transformed) -> bool:

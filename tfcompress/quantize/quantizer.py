@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
+from tfcompress.core.arithmetic.codes import Lattice, held, lattice_of
 from tfcompress.core.flavor import keras
 from tfcompress.quantize.fake_quant import Positive, balanced, learned_step, nudged, round_activation
 from tfcompress.quantize.ranges import LearnedStep, MaskedScores, Ranges, resolve
@@ -130,6 +131,15 @@ class Quantizer(keras.layers.Layer):
     def _range(self) -> tuple[tf.Tensor, tf.Tensor]:
         """What the rounding operation is given: of 8 bits it moves the ends to the nearest exact zero itself."""
         return self._ends() if self.bits == 16 or isinstance(self.ranges, LearnedStep) else self._seen()
+
+    def lattice(self) -> Lattice:
+        """The grid as the file holds it: scale in float32, zero point, signed codes."""
+        low, high = (tf.cast(end, tf.float64) for end in (self.fixed or self._range()))
+        if self.bits == 16:
+            scale = tf.cast(tf.maximum(-low, high) / held(32767.0, tf.float64), tf.float32)
+            return Lattice(held(scale), tf.zeros([], tf.int32), 16)
+        high = tf.where(high > low, high, tf.ones_like(high))  # always zero so far: any range holds it
+        return lattice_of(low, high)
 
     def _observe(self, values: tf.Tensor) -> None:
         """Take a training batch into account."""

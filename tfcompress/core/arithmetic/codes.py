@@ -60,6 +60,37 @@ class Codes:
         return (self.values - tf.cast(self.lattice.zero, tf.float32)) * self.lattice.scale
 
 
+def lattice_of(low: tf.Tensor, high: tf.Tensor) -> Lattice:
+    """The 8-bit lattice of a range, as the converter makes it of a learned one or of a constant.
+
+        scale = (high - low) / 255,   zero = round(-128 - low / scale), or from `high` where that rounds less
+
+    Args:
+        low, high: float64 scalars, low <= 0 <= high, low < high.
+
+    Source: Jacob et al. 2018, arXiv:1712.05877, section 3; MLIR, fakeQuantAttrsToType.
+
+    >>> made = lattice_of(tf.constant(-1.0, tf.float64), tf.constant(1.55, tf.float64))
+    >>> round(float(made.scale), 6), int(made.zero)
+    (0.01, -28)
+    """
+    scale = (high - low) / held(255.0, tf.float64)
+    below, above = low / scale, high / scale
+    zero = tf.where(128.0 - below < 127.0 + above, -128.0 - below, 127.0 - above)
+    zero = tf.clip_by_value(half_away(zero), -128.0, 127.0)
+    return Lattice(held(tf.cast(scale, tf.float32)), held(tf.cast(zero, tf.int32)))
+
+
+def held(number: tf.Tensor | float, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """A number that TensorFlow's graph optimizer does not compute with.
+
+    It replaces a division by a constant with a product by the reciprocal, which it approximates: 1 / 4 becomes
+    0.24999999, and what was a tie is none any more.
+    """
+    number = tf.convert_to_tensor(number) if tf.is_tensor(number) else tf.constant(number, dtype)
+    return tf.raw_ops.PlaceholderWithDefault(input=number, shape=number.shape)
+
+
 def clamped(values: tf.Tensor, out: Lattice, low: tf.Tensor | None = None, high: tf.Tensor | None = None) -> Codes:
     """Codes between `low` and `high`, which a fused activation sets; None: the lattice's first and last."""
     low = tf.cast(out.first if low is None else low, values.dtype)

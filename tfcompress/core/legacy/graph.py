@@ -49,7 +49,8 @@ def is_graph(model: Any) -> bool:
 
 def overrides_call(model: Any) -> bool:
     """Whether a graph model computes something other than its graph."""
-    return type(model).call not in (_Functional.call, keras.Sequential.call)
+    call = type(model).call
+    return call not in (_Functional.call, keras.Sequential.call) and not getattr(call, "follows_graph", False)
 
 
 def graph_inputs(model: Any) -> Any:

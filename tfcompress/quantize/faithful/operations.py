@@ -1,0 +1,216 @@
+"""Operations without a kernel of weights, as the runtime computes them: one rule for each.
+
+A rule is given a `Step` and answers with `Codes` (the lattice is that of what it reads), with `Pending` (the lattice is
+that of the quantizer behind it), or with None: it does not know this case.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfcompress.core import flavor
+from tfcompress.core.arithmetic import elementwise, pooling, rectifiers, tables
+from tfcompress.core.arithmetic.codes import Codes, Lattice, half_away, lattice_of
+from tfcompress.core.flavor import keras
+from tfcompress.core.replay import Call
+from tfcompress.quantize.faithful.pending import Pending
+from tfcompress.quantize.kinds import activation_name
+
+_LAYERS = keras.layers
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of the graph on values.
+
+    Attributes:
+        call: of the old graph.
+        values: what its tensor arguments are now, in order: `Codes`, `Pending` or tensors.
+        others: the arguments that are neither tensors nor structures of them, by place or name.
+        kernels: the kernel set.
+        real: what the call computes in real numbers.
+        apply: makes the call on other tensors in place of `values`.
+    """
+
+    call: Call
+    values: Sequence[Any]
+    kernels: str
+    real: Callable[[], tf.Tensor]
+    apply: Callable[[Sequence[tf.Tensor]], Any]
+
+    @property
+    def codes(self) -> Codes | None:
+        """The one activation that the call reads."""
+        return self.values[0] if len(self.values) == 1 and isinstance(self.values[0], Codes) else None
+
+    def pending(self, operation: str, run: Callable[..., Codes]) -> Pending:
+        """`run(lattice, low, high)` when the lattice is known."""
+        return Pending(operation, run, self.real)
+
+
+def name_of(operation: Any) -> str:
+    """What a rule is found by: the activation of an activation layer, an operation's name, a layer's class."""
+    if isinstance(operation, _LAYERS.Activation):
+        return activation_name(operation)
+    return flavor.operation_name(operation) or type(operation).__name__
+
+
+def moved(step: Step) -> Any:
+    """Numbers that only move, and maxima: the same call on codes whose zero is 0, so that what is padded is zero."""
+    x = step.codes
+    if x is None or _pads_otherwise(step.call):
+        return None
+    zero = tf.cast(x.lattice.zero, tf.float32)
+    results = step.apply([x.values - zero])
+    if any(not t.dtype.is_floating for t in flavor.flatten(results)):
+        return None
+    return flavor.map_structure(lambda t: Codes(tf.cast(t, tf.float32) + zero, x.lattice), results)
+
+
+def _pads_otherwise(call: Call) -> bool:
+    value = call.kwargs.get("constant_values", 0)
+    return value is not None and not (np.isscalar(value) and value == 0)
+
+
+def averaged(step: Step) -> Any:
+    """AVERAGE_POOL_2D of a layer; one of one dimension has a single row."""
+    layer, x = step.call.operation, step.codes
+    if x is None or getattr(layer, "data_format", "") != "channels_last" or isinstance(layer, _LAYERS.AveragePooling3D):
+        return None
+    flat = isinstance(layer, _LAYERS.AveragePooling1D)
+    size, strides = ((1, *_whole(n)) if flat else _whole(n) for n in (layer.pool_size, layer.strides))
+    values = x.values[:, None] if flat else x.values
+    if None in values.shape[1:3]:
+        return None
+    found = pooling.average_pool(
+        Codes(values, x.lattice), window=size, strides=strides, padding=layer.padding.upper(), kernels=step.kernels
+    )
+    return Codes(found.values[:, 0], x.lattice) if flat else found
+
+
+def _whole(numbers: Any) -> tuple[int, ...]:
+    return tuple(numbers) if isinstance(numbers, (list, tuple)) else (int(numbers),)
+
+
+def mean_of_places(step: Step) -> Any:
+    """MEAN of a global average pooling."""
+    layer, x = step.call.operation, step.codes
+    if x is None or layer.data_format != "channels_last" or None in x.values.shape[1:-1]:
+        return None
+    axes = list(range(1, x.values.shape.rank - 1))
+    return step.pending(
+        "MEAN",
+        lambda out, low, high: pooling.mean(x, out, axes=axes, keep=bool(layer.keepdims), kernels=step.kernels),
+    )
+
+
+def _pair(step: Step) -> tuple[Codes, Codes] | None:
+    """Both operands of a join; a number is a constant of the file, on a lattice of its own."""
+    found = [constant(v) if not isinstance(v, (Codes, Pending)) else v for v in _operands(step)]
+    if len(found) != 2 or not all(isinstance(v, Codes) for v in found):
+        return None
+    first, second = found
+    return first, second
+
+
+def _operands(step: Step) -> list[Any]:
+    """The two operands in order: activations from `values`, numbers from the call itself."""
+    given = iter(step.values)
+    arguments = [*step.call.args, *(v for k, v in step.call.kwargs.items() if k in ("y", "x2"))]
+    found: list[Any] = []
+    for one in arguments:
+        for leaf in flavor.flatten(one) if isinstance(one, (list, tuple)) else [one]:
+            if flavor.is_symbolic(leaf):
+                found.append(next(given))
+            elif leaf is not None and not isinstance(leaf, (str, bool)):
+                found.append(np.asarray(leaf))
+    return found
+
+
+def constant(value: Any) -> Codes | None:
+    """A constant as the converter quantizes it: 8 bits from the least to the largest number, zero among them.
+
+    >>> made = constant(np.float32(3.0))
+    >>> float(made.values), float(made.lattice.scale) * 255
+    (127.0, 3.0)
+    """
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        return None
+    real = value.astype(np.float64)
+    low, high = min(float(real.min()), 0.0), max(float(real.max()), 0.0)
+    if low == high:
+        return None
+    lattice = lattice_of(tf.constant(low, tf.float64), tf.constant(high, tf.float64))
+    steps = half_away(tf.constant(real / ((high - low) / 255.0)))
+    codes = tf.clip_by_value(steps + tf.cast(lattice.zero, tf.float64), -128.0, 127.0)
+    return Codes(tf.cast(codes, tf.float32), lattice)
+
+
+def _joined(operation: str, run: Callable[..., Codes]) -> Callable[[Step], Any]:
+    def rule(step: Step) -> Any:
+        pair = _pair(step)
+        if pair is None or pair[0].lattice.bits != pair[1].lattice.bits:
+            return None
+        return step.pending(operation, lambda out, low, high: run(*pair, out, kernels=step.kernels, low=low, high=high))
+
+    return rule
+
+
+def divided(step: Step) -> Any:
+    """A division by a number is a multiplication by its reciprocal in the file."""
+    operands = _operands(step)
+    if len(operands) != 2 or not isinstance(operands[0], Codes) or not isinstance(operands[1], np.ndarray):
+        return None
+    factor = constant(1.0 / operands[1].astype(np.float32))
+    if factor is None:
+        return None
+    x = operands[0]
+    return step.pending(
+        "MUL", lambda out, low, high: elementwise.multiply(x, factor, out, kernels=step.kernels, low=low, high=high)
+    )
+
+
+def _curve(operation: str, run: Callable[..., Codes]) -> Callable[[Step], Any]:
+    """An operation of one activation."""
+
+    def rule(step: Step) -> Any:
+        x = step.codes
+        if x is None:
+            return None
+        return step.pending(operation, lambda out, low, high: run(step, x, out))
+
+    return rule
+
+
+def _named(run: Callable[..., Codes]) -> Callable[[Step, Codes, Lattice], Codes]:
+    return lambda step, x, out: run(x, out, kernels=step.kernels)
+
+
+def leaky(step: Step) -> Any:
+    """LEAKY_RELU of a layer or an operation."""
+    x, layer = step.codes, step.call.operation
+    slope = getattr(layer, "negative_slope", getattr(layer, "alpha", step.call.kwargs.get("negative_slope", 0.2)))
+    if x is None or np.ndim(slope):
+        return None
+    return step.pending(
+        "LEAKY_RELU",
+        lambda out, low, high: rectifiers.leaky_relu(x, out, slope=float(slope), kernels=step.kernels),
+    )
+
+
+_ADD, _SUB = _joined("ADD", elementwise.add), _joined("SUB", elementwise.subtract)
+_MUL = _joined("MUL", elementwise.multiply)
+RULES: dict[str, Callable[[Step], Any]] = {
+    "Add": _ADD, "add": _ADD, "Subtract": _SUB, "subtract": _SUB, "sub": _SUB,
+    "Multiply": _MUL, "multiply": _MUL, "mul": _MUL,
+    "truedivide": divided, "divide": divided, "truediv": divided,
+    "GlobalAveragePooling1D": mean_of_places, "GlobalAveragePooling2D": mean_of_places,
+    "AveragePooling1D": averaged, "AveragePooling2D": averaged,
+    "sigmoid": _curve("LOGISTIC", _named(tables.logistic)), "tanh": _curve("TANH", _named(tables.tanh)),
+    "hard_silu": _curve("HARD_SWISH", _named(tables.hard_swish)),
+    "hardsilu": _curve("HARD_SWISH", _named(tables.hard_swish)),
+    "elu": _curve("ELU", _named(tables.elu)), "LeakyReLU": leaky, "leaky_relu": leaky, "leakyrelu": leaky,
+}  # fmt: skip
