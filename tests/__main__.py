@@ -21,6 +21,7 @@ ONCE = {
     ),
     "tf_keras": (
         "tests/android_demo",
+        "tests/core/arithmetic",
         "tests/distill/test_data_builder.py",
         "tests/factorize/test_spectrum.py",
         "tests/factorize/test_vbmf.py",
