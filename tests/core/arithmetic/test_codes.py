@@ -78,3 +78,16 @@ def test_the_ends_of_a_lattice_and_an_unknown_set():
     assert (wide.first, wide.last) == (-32768, 32767)
     with pytest.raises(ValueError, match="`kernels` must be one of xnnpack, reference, tflm"):
         codes_of(tf.constant([1.0]), wide, kernels="neon")
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_scales_that_are_constants_of_the_graph(kernels, jit):
+    # An optimized graph multiplies by the reciprocal of a constant; the ties of 0.3 then fall on the other side.
+    scale = np.float32(0.3)
+    x = tf.constant(np.arange(-600, 600).astype(np.float32) / 2 * scale)
+
+    def converted(x):
+        return codes_of(x, Lattice(tf.constant(scale), tf.constant(3)), kernels=kernels).values
+
+    np.testing.assert_array_equal(tf.function(converted, jit_compile=jit)(x), converted(x))

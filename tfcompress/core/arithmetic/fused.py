@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfcompress.core.arithmetic.codes import Lattice, check_kernels, half_away
+from tfcompress.core.arithmetic.codes import Lattice, check_kernels, half_away, quotient
 
 # The real numbers that an activation leaves.
 _RANGES: dict[str, tuple[float | None, float | None]] = {
@@ -49,7 +49,7 @@ def bounds(activation: str | None, out: Lattice, *, kernels: str) -> tuple[tf.Te
     def code(real: float | None) -> tf.Tensor | None:
         if real is None:
             return None
-        steps = real / out.scale
+        steps = quotient(tf.constant(real), out.scale)
         if kernels == "xnnpack" and out.bits == 8:
             found = tf.cast(tf.round(steps + tf.cast(out.zero, tf.float32)), tf.int32)
         else:

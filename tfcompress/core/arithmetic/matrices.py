@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfcompress.core.arithmetic import requantize, sums
-from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped
+from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped, quotient
 from tfcompress.core.arithmetic.products import centered, real_factor, requantized, sum_type, summed, way
 
 
@@ -112,6 +112,6 @@ def batch_matmul(
     found = sums.total_of_two(left, right, contraction, depth=depth)
     twice = requantize.rounded_twice(found, factor)
     if kernels == "xnnpack":
-        single = requantize.rounded_single(found, a.lattice.scale * b.lattice.scale / out.scale)
+        single = requantize.rounded_single(found, quotient(a.lattice.scale * b.lattice.scale, out.scale))
         twice = tf.where(tf.equal(b.lattice.zero, 0), tf.cast(single, tf.int32), twice)
     return clamped(twice + out.zero, out)

@@ -25,7 +25,7 @@ The built-in FULLY_CONNECTED with one scale, and LiteRT's BATCH_MATMUL, round s_
 import tensorflow as tf
 
 from tfcompress.core.arithmetic import requantize, sums
-from tfcompress.core.arithmetic.codes import Codes, Lattice, clamped
+from tfcompress.core.arithmetic.codes import Codes, Lattice, clamped, quotient
 
 
 def centered(x: Codes) -> tf.Tensor:
@@ -83,7 +83,7 @@ def requantized(
     elif out.bits == 16 and way != "up":
         rounded = requantize.rounded_short(total, requantize.fixed_point(real))
     elif way == "single":
-        rounded = requantize.rounded_single(total, x.scale * kernel_scale / out.scale)
+        rounded = requantize.rounded_single(total, quotient(x.scale * kernel_scale, out.scale))
     else:
         channels = total.shape[-1]
         ties_up = tf.range(channels) < channels // 8 * 8 if way == "eights" else way == "up"
