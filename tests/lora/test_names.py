@@ -19,7 +19,7 @@ def test_another_adapter_begins_at_the_base_and_leaves_the_first_as_it_was():
     assert (tfc.lora.adapters(two), tfc.lora.active(two)) == (["one", "two"], "two")
     np.testing.assert_allclose(two(X), tfc.add_lora(network(), 3, base="int8", train="head")(X), atol=1e-6)
     before = one.predict(X, verbose=0)
-    fit(two, y=-Y)
+    fit(two, y=-Y, eager=False)
     tfc.lora.activate(two, "one")
     np.testing.assert_array_equal(two.predict(X, verbose=0), before)
     np.testing.assert_array_equal(one.predict(X, verbose=0), before)
@@ -46,7 +46,7 @@ def test_only_the_adapter_in_force_is_trained():
 def test_switching_reaches_compiled_functions():
     _, two = both()
     stir(stir(two, "two"), "one", seed=9)
-    fit(two, epochs=1)
+    fit(two, epochs=1, eager=False)
     evaluated = {}
     for name in ("one", "two", "one"):
         tfc.lora.activate(two, name)
