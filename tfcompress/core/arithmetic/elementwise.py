@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped
+from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped, quotient
 from tfcompress.core.arithmetic.requantize import fixed_point, rounded_single, rounded_twice
 
 # So many bits are put in front of the point before two operands meet: their sum stays below 2**31.
@@ -84,7 +84,7 @@ def _sum(
 
     if kernels != "xnnpack" or out.bits != 8:
         return clamped(built_in(), out, low, high)
-    first, second = a.lattice.scale / out.scale, b.lattice.scale / out.scale
+    first, second = quotient(a.lattice.scale, out.scale), quotient(b.lattice.scale, out.scale)
     taken = _within(tf.minimum(first, second), TAKES_SUM) & _within(tf.maximum(first, second), TAKES_SUM)
     values = either(taken, lambda: _shifted_sum(a, b, out, first, sign * second), built_in)
     return clamped(values, out, low, high)
@@ -135,20 +135,20 @@ def multiply(
     <tf.Tensor: shape=(2,), dtype=float32, numpy=array([ 8., 22.], dtype=float32)>
     """
     check_kernels(kernels)
-    scales = [a.lattice.scale, b.lattice.scale, out.scale]
-    if kernels == "tflm":
-        scales = [tf.cast(scale, tf.float64) for scale in scales]
-    ratio = scales[0] * scales[1] / scales[2]
+    single = quotient(a.lattice.scale * b.lattice.scale, out.scale)
 
     def built_in() -> tf.Tensor:
-        return _back(rounded_twice(_whole(a) * _whole(b), fixed_point(tf.cast(ratio, tf.float64))), out)
+        scales = [tf.cast(grid.scale, tf.float64) for grid in (a.lattice, b.lattice, out)]
+        ratio = scales[0] * scales[1] / scales[2] if kernels == "tflm" else tf.cast(single, tf.float64)
+        return _back(rounded_twice(_whole(a) * _whole(b), fixed_point(ratio)), out)
 
     def delegated() -> tf.Tensor:
-        return rounded_single(_centred(a) * _centred(b), ratio) + tf.cast(out.zero, tf.float32)
+        # Of whole numbers, that no optimizer of graphs multiplies a constant operand by the ratio first.
+        return rounded_single(_whole(a) * _whole(b), single) + tf.cast(out.zero, tf.float32)
 
     if kernels != "xnnpack" or out.bits != 8:
         return clamped(built_in(), out, low, high)
-    return clamped(either(_within(ratio, TAKES_PRODUCT), delegated, built_in), out, low, high)
+    return clamped(either(_within(single, TAKES_PRODUCT), delegated, built_in), out, low, high)
 
 
 def squared_difference(a: Codes, b: Codes, out: Lattice, *, kernels: str) -> Codes:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped, half_away
+from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped, half_away, quotient
 from tfcompress.core.arithmetic.requantize import FixedPoint, fixed_point, rounded_twice
 
 
@@ -53,10 +53,10 @@ def average_pool(
     count = np.outer(*(_counted(x.values.shape[axis + 1], window[axis], strides[axis], padding) for axis in (0, 1)))[
         None, :, :, None
     ]
-    # The mean times n is within a rounding of the sum, a whole number; the division that counts comes after.
-    kind = np.float32 if x.lattice.bits == 8 else np.float64
-    total = tf.cast(tf.round(pooled * count.astype(np.float32)), kind)
-    return clamped(half_away(total / count.astype(kind)), x.lattice, low, high)
+    # The mean times n is within a rounding of the sum, a whole number; the division that counts is one of integers.
+    total = tf.cast(tf.round(pooled * count.astype(np.float32)), tf.int32)
+    codes = tf.sign(total) * ((2 * tf.abs(total) + count) // (2 * count))
+    return clamped(tf.cast(codes, tf.float32), x.lattice, low, high)
 
 
 def _counted(size: int, window: int, stride: int, padding: str) -> np.ndarray:
@@ -157,7 +157,9 @@ def _reduced(x: Codes, out: Lattice, axes: Sequence[int], keep: bool, kernels: s
     check_kernels(kernels)
     count, summed = _count(x, axes), _exact_sum(x, list(axes), keep)
     if kernels == "xnnpack" and (out.bits == 8 or not average):
-        ratio = x.lattice.scale / out.scale * (np.float32(1.0) / np.float32(count) if average else np.float32(1.0))
+        ratio = quotient(x.lattice.scale, out.scale) * (
+            np.float32(1.0) / np.float32(count) if average else np.float32(1.0)
+        )
         if out.bits == 16:
             return clamped(half_away(tf.cast(summed, tf.float32) * ratio), out)
         zero = tf.cast(out.zero, tf.float32) - tf.cast(count * x.lattice.zero, tf.float32) * ratio

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped
+from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped, quotient
 from tfcompress.core.arithmetic.elementwise import either
 from tfcompress.core.arithmetic.fused import bounds
 from tfcompress.core.arithmetic.requantize import fixed_point, rounded_twice
@@ -45,7 +45,7 @@ def requantize(x: Codes, out: Lattice, *, kernels: str) -> Codes:
     exact = tf.cast(x.lattice.scale, tf.float64) / tf.cast(out.scale, tf.float64)
     if kernels != "xnnpack" or x.lattice.bits != 8 or out.bits != 8:
         return _line(x, out, exact)
-    ratio = x.lattice.scale / out.scale
+    ratio = quotient(x.lattice.scale, out.scale)
     taken = (ratio >= TAKES[0]) & (ratio <= TAKES[1])
     return Codes(either(taken, lambda: _shifted(x, out, ratio, ratio).values,
                         lambda: _line(x, out, exact, ties_up=True).values), out)  # fmt: skip
@@ -157,7 +157,7 @@ def leaky_relu(x: Codes, out: Lattice, *, slope: float, kernels: str) -> Codes:
 
     if kernels != "xnnpack" or out.bits != 8 or slope == 0:
         return Codes(built_in(), out)
-    above = x.lattice.scale / out.scale
+    above = quotient(x.lattice.scale, out.scale)
     below = above * turn
     taken = (above >= TAKES[0]) & (above <= TAKES[1]) & (below >= -127.99609375) & (below <= TAKES[1])
     taken = taken & (tf.abs(below) >= TAKES[0])
@@ -236,5 +236,6 @@ def absolute(x: Codes, out: Lattice, *, kernels: str) -> Codes:
 
 def _ratio(kernels: str, given: tf.Tensor, out: tf.Tensor, factor: tf.Tensor | float = 1.0) -> tf.Tensor:
     """given * factor / out in float32, for tflm in float64; as float64."""
-    kind = tf.float64 if kernels == "tflm" else tf.float32
-    return tf.cast(tf.cast(given, kind) * tf.cast(factor, kind) / tf.cast(out, kind), tf.float64)
+    if kernels == "tflm":
+        return tf.cast(given, tf.float64) * tf.cast(factor, tf.float64) / tf.cast(out, tf.float64)
+    return tf.cast(quotient(given * factor, out), tf.float64)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfcompress.core.arithmetic import fixedpoint
-from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, half_away
+from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, half_away, quotient
 from tfcompress.core.arithmetic.requantize import fixed_point, rounded_twice
 
 
@@ -45,7 +45,9 @@ def _curve(x: Codes, out: Lattice, function: Callable[[tf.Tensor], tf.Tensor], k
     zero = tf.cast(out.zero, tf.float32)
 
     def values(every: Codes) -> tf.Tensor:
-        steps = function(every.real()) * (1.0 / out.scale)
+        # Through float64 and back: else an optimizer of graphs would multiply the constants among the factors first.
+        real = tf.cast(tf.cast(every.real(), tf.float64), tf.float32)
+        steps = function(real) * (1.0 / out.scale)
         return tf.round(steps + zero) if delegated and kernels == "xnnpack" else half_away(steps) + zero
 
     return looked_up(x, out, values)
@@ -216,8 +218,8 @@ def hard_swish(x: Codes, out: Lattice, *, kernels: str) -> Codes:
     """
     check_kernels(kernels)
     fine = (1.0 / 128.0) * x.lattice.scale
-    main, main_shift = _short(fine / out.scale)
-    relu, relu_shift = _short(fine / tf.constant(3.0 / 32768.0, tf.float32))
+    main, main_shift = _short(quotient(fine, out.scale))
+    relu, relu_shift = _short(quotient(fine, tf.constant(3.0 / 32768.0, tf.float32)))
 
     def values(every: Codes) -> tf.Tensor:
         u = (tf.cast(every.values, tf.int32) - x.lattice.zero) * 128
