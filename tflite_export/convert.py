@@ -56,6 +56,7 @@ def float_file(function: Any, precision: str = "float32", *, sparse: bool = Fals
     try:
         with _quiet():
             converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+            converter._freeze_concrete_function = lambda: _parts(function)
             converter.allow_custom_ops = True
             if precision != "float32":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -106,6 +107,11 @@ def quantized_in_child(content: bytes, precision: str) -> bytes:
     last = " ".join(child.stderr.strip().splitlines()[-3:])
     cause = f"died of signal {-child.returncode}" if child.returncode < 0 else "failed"
     raise ExportError(f"TensorFlow's converter {cause} while quantizing a model with control flow: {last}")
+
+
+def _parts(function: Any) -> tuple[Any, list[Any], list[Any], Any]:
+    """What the converter works with: it would freeze the function again, which takes as long as all else it does."""
+    return function.graph.as_graph_def(), list(function.inputs), list(function.outputs), function
 
 
 @contextlib.contextmanager
