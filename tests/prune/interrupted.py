@@ -1,41 +1,55 @@
-"""A program for `test_resumed`: iterative pruning that is killed in the middle of an epoch, or goes on.
+"""A program for `test_resumed`: iterative pruning that is killed in the middle of an epoch.
 
-    python interrupted.py FOLDER SCORE whole|killed|continued
+    python interrupted.py FOLDER SCORE...
 
-Masks are written to FOLDER/<mode>.npz. A checkpoint is written after the first epoch of 8 steps; "killed" dies in the
-second one, past a decision of which the checkpoint knows nothing.
+A checkpoint, FOLDER/<score>.keras, is written after the first epoch of 8 steps. Training ends in the second one, past a
+decision of which the checkpoint knows nothing; with the last score the process dies there.
 """
 
+import contextlib
 import os
 import signal
 import sys
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
-from tests.prune.small import X, Y, compiled, kernels, network
+from tests.prune.small import X, Y, compiled, network
 from tfcompress.prune import Iterative, Pruning
 
 keras = tf.keras
 
 
-class Kill(keras.callbacks.Callback):
+class Interrupted(Exception):
+    pass
+
+
+class End(keras.callbacks.Callback):
+    def __init__(self, kill):
+        super().__init__()
+        self.kill = kill
+
     def on_train_batch_end(self, batch, logs=None):
         if int(tf.convert_to_tensor(self.model.optimizer.iterations)) == 13:
-            os.kill(os.getpid(), signal.SIGKILL)
+            if self.kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise Interrupted
 
 
-def main(folder, score, mode):
-    checkpoint = folder / "model.keras"
-    callbacks = [Pruning(Iterative(0.9, rounds=5, recovery_steps=4), score=score)]
-    if mode == "killed":
-        callbacks += [keras.callbacks.ModelCheckpoint(str(checkpoint), save_freq="epoch"), Kill()]
-    first = 1 if mode == "continued" else 0
-    model = keras.models.load_model(checkpoint) if first else compiled(network())
-    model.fit(X, Y, batch_size=4, epochs=3, initial_epoch=first, shuffle=False, verbose=0, callbacks=callbacks)
-    np.savez(folder / f"{mode}.npz", *kernels(model))
+def train(model, score, *callbacks, first=0):
+    """Three epochs, from the one numbered `first` on."""
+    pruning = Pruning(Iterative(0.9, rounds=5, recovery_steps=4), score=score)
+    model.fit(X, Y, batch_size=4, epochs=3, initial_epoch=first, shuffle=False, verbose=0,
+              callbacks=[pruning, *callbacks])  # fmt: skip
+    return model
+
+
+def main(folder, *scores):
+    for score in scores:
+        checkpoint = keras.callbacks.ModelCheckpoint(str(folder / f"{score}.keras"), save_freq="epoch")
+        with contextlib.suppress(Interrupted):
+            train(compiled(network()), score, checkpoint, End(kill=score == scores[-1]))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -28,7 +28,7 @@ def history(pruning, place=0):
 
 def test_decisions_come_when_they_are_due_and_meet_the_share():
     pruning = gradual()
-    model = fit(compiled(network()), pruning)
+    model = fit(compiled(network(), run_eagerly=False), pruning)
     assert [step for step, _ in history(pruning)] == [0, 2, 4, 6]
     # 0.75 * (1 - (1 - s / 6)³) at 0, 2, 4, 6, of 216 weights, rounded
     shares = [1 - round(216 * (1 - 0.75 * (1 - (1 - s / 6) ** 3))) / 216 for s in (0, 2, 4, 6)]
@@ -60,7 +60,7 @@ def test_the_smallest_weights_go_and_the_rest_trains_as_without():
 
 def test_zeros_hold_after_the_callback_until_they_are_released():
     pruning = Pruning(ConstantSparsity(0.5))
-    model = fit(compiled(network()), pruning)
+    model = fit(compiled(network(), run_eagerly=False), pruning)
     places = [kernel == 0 for kernel in kernels(model)]
     fit(model)
     for place, kernel in zip(places, kernels(model), strict=True):
@@ -123,7 +123,7 @@ def test_a_loop_without_keras_optimizers_projects_itself():
 
 def test_a_quantized_model_is_pruned_behind_its_wrappers():
     pruning = gradual()
-    quantized = fit(compiled(tfcompress.quantize_model(network())), pruning)
+    quantized = fit(compiled(tfcompress.quantize_model(network()), run_eagerly=False), pruning)
     assert [target.name.split("/")[0] for target in pruning.targets] == ["first", "second", "head"]
     assert zeros(quantized) == [0.75, 0.75, 0.75]
     assert zeros(tfcompress.finalize(quantized)) == pytest.approx([0.75, 0.75, 0.75], abs=0.05)
@@ -208,7 +208,7 @@ def test_a_decision_due_when_training_ends_is_made():
 
 def test_one_callback_serves_models_and_fits_one_after_the_other():
     pruning = gradual()
-    fit(compiled(network()), pruning)
+    fit(compiled(network(), run_eagerly=False), pruning)
     other = fit(compiled(network(seed=1)), pruning)
     assert zeros(other) == [0.75, 0.75, 0.75] and len(history(pruning)) == 4
     fit(compiled(other), pruning)  # compiled anew: steps count from 0 again

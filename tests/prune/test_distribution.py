@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = ["two", "two, wanda", "half, compiled, wanda", "half, two, taylor"]
+RUNS = ["two, wanda", "half, compiled, wanda", "half, two, taylor"]
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def test_zeros_of_a_loaded_model_are_held_where_they_are(tmp_path):
 
 
 def test_zeros_are_held_in_a_quantized_model_and_a_fit_that_was_traced_before():
-    quantized = compiled(tfcompress.quantize_model(sparse()), keras.optimizers.SGD(0.0))
+    quantized = compiled(tfcompress.quantize_model(sparse()), keras.optimizers.SGD(0.0), run_eagerly=False)
     fit(quantized)
     places = [kernel == 0 for kernel in kernels(quantized)]
     quantized.optimizer.learning_rate.assign(0.01)

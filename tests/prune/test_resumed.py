@@ -9,25 +9,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.prune.interrupted import keras, train
+from tests.prune.small import compiled, kernels, network
+
 ROOT = Path(__file__).resolve().parents[2]
+SCORES = ["magnitude", "random"]
 
 
-def run(folder, score, mode):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where a process that was killed has left a checkpoint for each score."""
+    folder = tmp_path_factory.mktemp("killed")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, str(ROOT / "tests" / "prune" / "interrupted.py"), str(folder), score, mode]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    command = [sys.executable, str(ROOT / "tests" / "prune" / "interrupted.py"), str(folder), *SCORES]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+    return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("score", ["magnitude", "random"])
-def test_masks_after_a_kill_are_those_of_training_that_went_through(tmp_path, score):
-    assert run(tmp_path, score, "whole").returncode == 0
-    assert run(tmp_path, score, "killed").returncode == -signal.SIGKILL
-    assert not (tmp_path / "killed.npz").exists()
-    done = run(tmp_path, score, "continued")
-    assert done.returncode == 0, done.stderr[-3000:]
-    with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "continued.npz") as continued:
-        for name in whole.files:
-            np.testing.assert_array_equal(whole[name] == 0, continued[name] == 0)
-            np.testing.assert_allclose(whole[name], continued[name], atol=1e-6)
-            assert np.mean(whole[name] == 0) == pytest.approx(0.9, abs=0.02)
+@pytest.mark.parametrize("score", SCORES)
+def test_masks_after_a_kill_are_those_of_training_that_went_through(folder, score):
+    continued = kernels(train(keras.models.load_model(folder / f"{score}.keras"), score, first=1))
+    whole = kernels(train(compiled(network()), score))
+    for one, other in zip(whole, continued, strict=True):
+        np.testing.assert_array_equal(one == 0, other == 0)
+        np.testing.assert_allclose(one, other, atol=1e-6)
+        assert np.mean(one == 0) == pytest.approx(0.9, abs=0.02)

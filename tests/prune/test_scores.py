@@ -65,7 +65,7 @@ def test_scores_from_data_are_sums_over_their_batches(kind):
 @pytest.mark.parametrize("kind", list(FORMULAS))
 def test_scores_from_fit_are_sums_over_the_same_batches(kind):
     """With a learning rate of 0 the gradients of `fit` are those of data."""
-    model = compiled(network(), keras.optimizers.SGD(0.0))
+    model = compiled(network(), keras.optimizers.SGD(0.0), run_eagerly=False)
     score = kind(batches=2)
     found = targets(model)
     score.attach(model, found)
@@ -148,7 +148,7 @@ def test_a_layer_that_a_score_cannot_look_at_is_named():
 def test_a_decision_waits_for_the_batches_of_fit(score):
     pruning = Pruning(PolynomialDecay(0.3, 0.75, 0, 4, frequency=2), score=score)
     pruning.score.batches = 3
-    model = fit(compiled(network()), pruning)
+    model = fit(compiled(network(), run_eagerly=False), pruning)
     assert [step for step, _ in pruning.targets[0].mask.history] == [2, 4]
     assert zeros(model) == [0.75, 0.75, 0.75]
     assert all("call" not in vars(target.layer) for target in pruning.targets)
