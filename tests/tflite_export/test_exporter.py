@@ -7,7 +7,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import tfcompress as tfc
 import tflite_export
-from tests.zoo import ZOO
+from tests.zoo import ZOO, answers
 from tflite_export.description import describe
 from tflite_export.draft import Draft
 from tflite_export.errors import ExportError
@@ -47,7 +47,7 @@ def input_names(content):
 @pytest.mark.parametrize("name", ["residual", "shared", "two_headed", "nested", "text", "operations"])
 def test_the_float_file_equals_keras(name):
     model, x = ZOO[name]()
-    found, expected = run(export(model).content, named(model, x)), model.predict(x, verbose=0)
+    found, expected = run(export(model).content, named(model, x)), answers(model, x)
     if not isinstance(expected, dict):
         (output,) = found
         found, expected = {"y": found[output]}, {"y": expected}
@@ -62,7 +62,7 @@ def test_the_integer_file_follows_keras(name):
     exported = export(model, "int8", calibration=x)
     assert exported.report.float_operations == ()
     inputs = named(model, x) if isinstance(x, list) else dict.fromkeys(input_names(exported.content), x)
-    found, expected = run(exported.content, inputs), model.predict(x, verbose=0)
+    found, expected = run(exported.content, inputs), answers(model, x)
     pairs = zip(found.values(), [expected[k] for k in found] if isinstance(expected, dict) else [expected], strict=True)
     for values, truth in pairs:
         assert np.corrcoef(values.ravel(), truth.ravel())[0, 1] > 0.99
@@ -84,7 +84,7 @@ def test_inputs_of_a_dict_are_not_swapped():
     content = export(model).content
     swapped = {"left": x["right"], "right": x["left"]}
     (one,), (two,) = (list(run(content, data).values()) for data in (x, swapped))
-    np.testing.assert_allclose(two, model.predict(swapped, verbose=0), atol=1e-5)
+    np.testing.assert_allclose(two, answers(model, swapped), atol=1e-5)
     assert np.abs(one - two).max() > 1e-3
 
 
@@ -95,7 +95,7 @@ def test_16_bits_are_much_closer_than_8():
         if value.ndim > 1:
             scale = np.abs(value).max(tuple(range(value.ndim - 1)), keepdims=True) / 127
             weight.assign(np.round(value / scale) * scale)
-    expected = model.predict(x, verbose=0)
+    expected = answers(model, x)
     errors = {}
     for precision in ("int8", "int16x8"):
         (y,) = run(export(model, precision, calibration=x).content, {"image": x}).values()
@@ -246,7 +246,7 @@ def test_nothing_is_printed(capfd):
 def test_every_method_gives_a_file_that_follows_keras(method):
     model, x = ZOO["two_headed"]()
     content = export(model, "int8", calibration=x, range_method=method).content
-    found, expected = run(content, named(model, x)), model.predict(x, verbose=0)
+    found, expected = run(content, named(model, x)), answers(model, x)
     for output, values in expected.items():
         assert np.corrcoef(found[output].ravel(), values.ravel())[0, 1] > 0.95
 
@@ -257,7 +257,7 @@ def test_an_output_may_be_an_input():
     model, data = keras.Model([a, b], [total, a]), [random((32, 8)), random((32, 8))]
     exported = export(tfc.calibrate(tfc.quantize_model(model), data), "int8", calibration=data)
     outputs = list(Runner(exported)(data).values())
-    np.testing.assert_allclose(outputs[0], model.predict(data, verbose=0)[0], atol=0.15)
+    np.testing.assert_allclose(outputs[0], answers(model, data)[0], atol=0.15)
     np.testing.assert_allclose(outputs[1], data[0], atol=0.02)
 
 
@@ -278,7 +278,7 @@ def test_images_of_whole_numbers():
     data = np.random.default_rng(0).integers(0, 256, (32, 6, 6, 3)).astype("uint8")
     exported = export(model, "int8", calibration=data)
     assert Runner(exported).inputs["image"].tensor.type == "UINT8" and not describe(exported).float_operations()
-    expected = model.predict(data, verbose=0)
+    expected = answers(model, data)
     assert np.corrcoef(Runner(exported)(data).ravel(), expected.ravel())[0, 1] > 0.999
 
 
@@ -289,7 +289,7 @@ def test_inputs_have_the_keys_of_a_dict():
     data = {"x_img": random((16, 8)), "x_meta": random((16, 4))}
     exported = export(model, "int8", calibration=data)
     assert list(Runner(exported).inputs) == ["x_img", "x_meta"]
-    np.testing.assert_allclose(Runner(exported)(data), model.predict(data, verbose=0)["y"], atol=0.1)
+    np.testing.assert_allclose(Runner(exported)(data), answers(model, data)["y"], atol=0.1)
 
 
 def test_an_output_that_saw_nothing_yet_has_its_layers_name():

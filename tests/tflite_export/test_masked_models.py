@@ -1,5 +1,6 @@
 """Attention stays alive in integer files of models with masks: trained in integers, calibrated, or plainly exported."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import tfcompress
 import tflite_export
 from tests.tflite_export.masked_models import MODELS, ROWS, STEPS
-from tests.zoo import keras
+from tests.zoo import answers, keras
 from tflite_export.draft import Draft
 from tflite_export.measure import runs
 
@@ -16,9 +17,9 @@ STEP = 1 / 256
 
 
 def trained(case):
-    """A few steps of quantization-aware training."""
+    """A few steps of quantization-aware training; of most models without a graph, which takes longer to make."""
     model = tfcompress.quantize_model(case.model)
-    model.compile(keras.optimizers.SGD(1e-4), "mse")
+    model.compile(keras.optimizers.SGD(1e-4), "mse", run_eagerly=isinstance(case.x, list))
     x = list(case.x) if isinstance(case.x, list) else case.x
     labels = np.zeros((ROWS, 4), "float32")
     model.fit(x, labels, batch_size=20, epochs=2, verbose=0)
@@ -30,6 +31,18 @@ WAYS = {
     "calibrated": lambda case: tfcompress.calibrate(tfcompress.quantize_model(case.model), case.x),
     "plain": lambda case: case.model,
 }
+
+
+@functools.cache
+def case_of(name):
+    return MODELS[name]()
+
+
+@functools.cache
+def scores_of(name):
+    """What `softmax_of` finds in the float file."""
+    case = case_of(name)
+    return softmax_of(tflite_export.export(case.model).content, rows_of(case))
 
 
 def rows_of(case):
@@ -62,19 +75,17 @@ SKIPPED = {"trained": CONSTANTS, "calibrated": CONSTANTS | ALIKE, "plain": set()
 
 @pytest.mark.parametrize(("name", "way"), [(name, way) for name in MODELS for way in WAYS if name not in SKIPPED[way]])
 def test_attention_lives_behind_its_mask(name, way):
-    case = MODELS[name]()
+    case = case_of(name)
     model = WAYS[way](case)
     exported = tflite_export.export(model, "int8", calibration=case.x)
-    answers = np.asarray(tflite_export.Runner(exported.content)(case.x))
-    expected = model.predict(case.x, verbose=0)
+    received = np.asarray(tflite_export.Runner(exported.content)(case.x))
+    expected = answers(model, case.x)
     assert not exported.report.float_operations
     assert not [note for note in exported.report.notes if "never fires" in note]
-    assert np.corrcoef(answers.ravel(), expected.ravel())[0, 1] > 0.98
+    assert np.corrcoef(received.ravel(), expected.ravel())[0, 1] > 0.98
     if case.keep is None:
         return
-    samples = rows_of(case)
-    reals = softmax_of(tflite_export.export(case.model).content, samples)
-    found = softmax_of(exported.content, samples)
+    reals, found = scores_of(name), softmax_of(exported.content, rows_of(case))
     if found is None or reals is None:  # a softmax written by hand has no operation of its own
         assert name == "written_out"
         return
@@ -87,14 +98,14 @@ def test_attention_lives_behind_its_mask(name, way):
 
 
 def test_a_table_of_infinities_needs_no_calibration_where_every_range_was_learned():
-    case = MODELS["causal_table"]()
+    case = case_of("causal_table")
     exported = tflite_export.export(WAYS["calibrated"](case), "int8")
     _, found = softmax_of(exported.content, rows_of(case))
     assert np.where(case.keep, 0.0, found).sum(-1).max() < STEP
 
 
 def test_a_mask_that_never_fires_is_warned_of_by_its_layer():
-    case = MODELS["attention_mask"]()
+    case = case_of("attention_mask")
     with pytest.warns(UserWarning, match="mask before 'attention.*' never fires in the calibration data"):
         exported = tflite_export.export(case.model, "int8", calibration=[case.x[0], np.ones_like(case.x[1])])
     assert any("never fires" in note for note in exported.report.notes)

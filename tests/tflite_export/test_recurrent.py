@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.zoo import answers
 from tflite_export.draft import Draft
 from tflite_export.exporter import export
 from tflite_export.measure import runs
@@ -32,7 +33,7 @@ def test_the_integer_lstm_follows_keras(scale):
     model, x = lstm_model(scale)
     exported = export(model, "int8", calibration=x)
     assert exported.report.float_operations == ()
-    expected = model.predict(x, verbose=0)
+    expected = answers(model, x)
     assert np.corrcoef(outputs(exported.content, x).ravel(), expected.ravel())[0, 1] > 0.98
 
 
@@ -47,7 +48,7 @@ def test_an_lstm_in_both_directions_is_fused_in_integers(sequences):
     exported = export(model, "int8", calibration=x)
     draft = Draft(exported.content)
     assert exported.report.float_operations == () and [draft.kind(op) for op in draft.operators].count(FUSED) == 2
-    assert np.corrcoef(outputs(exported.content, x).ravel(), model.predict(x, verbose=0).ravel())[0, 1] > 0.99
+    assert np.corrcoef(outputs(exported.content, x).ravel(), answers(model, x).ravel())[0, 1] > 0.99
 
 
 def test_states_have_the_grids_of_the_integer_kernel():
@@ -79,14 +80,14 @@ def test_float16_halves_the_gates():
     op = next(op for op in draft.operators if draft.kind(op) == FUSED)
     makers = draft.makers()
     assert draft.type(makers[op.inputs[1]].inputs[0]) == "FLOAT16"
-    np.testing.assert_allclose(outputs(draft.content(), x), model.predict(x, verbose=0), atol=5e-3)
+    np.testing.assert_allclose(outputs(draft.content(), x), answers(model, x), atol=5e-3)
 
 
 def test_16_bits_unroll_it():
     model, x = lstm_model()
     exported = export(model, "int16x8", calibration=x, allow_float=True)
     assert {row.detail for row in exported.report.rows if row.kind == "form"} == {"unrolled"}
-    expected = model.predict(x, verbose=0)
+    expected = answers(model, x)
     wide = np.abs(outputs(exported.content, x) - expected).max()
     narrow = np.abs(outputs(export(model, "int8", calibration=x).content, x) - expected).max()
     assert wide < narrow / 2
