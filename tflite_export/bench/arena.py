@@ -5,6 +5,10 @@ error, the only place where it tells sizes and reasons:
 
     [RecordingMicroAllocator] Arena allocation total 15392 bytes
     Node CONV_2D (number 3) failed to prepare with status 1
+
+Asked for the least size, it tries one after the other and writes there what it has found:
+
+    least arena 15392 bytes
 """
 
 import importlib.util
@@ -13,6 +17,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +27,13 @@ from tflite_export.graph import Model
 
 INSTALL = "pip install 'tfcompress[micro]'"
 _SIZES = re.compile(r"Arena allocation (total|head|tail) (\d+) bytes")
+_FOUND = re.compile(r"^least arena (\d+) bytes$", re.MULTILINE)
 _NODE = re.compile(r"Node (\S+) \(number (\d+)\) failed to (prepare|invoke)")
 _UNKNOWN = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
 _TIMEOUT = 300.0
 # The interpreter keeps some hundred bytes for each tensor and operator beside their values.
 _PER_ITEM, _LEAST = 1024, 1 << 20
+_TRIALS = 64
 
 
 @dataclass(frozen=True)
@@ -89,22 +96,32 @@ def measure_arena(file: File, *, timeout: float = _TIMEOUT) -> Arena:
 
 
 def _least(content: bytes, recorded: int, roomy: int, timeout: float) -> int:
-    """The smallest arena with which the file runs, to 16 bytes.
+    """The smallest arena with which the file runs, to 16 bytes: found by one child or, where it dies of an arena that
+    is too small, by one for each size."""
+    code, said = _ask(content, recorded, _TRIALS * timeout, roomy)
+    found = _FOUND.search(said)
+    if code == 0 and found:
+        return int(found.group(1))
+    return _search(lambda size: _ask(content, size, timeout)[0] == 0, recorded, roomy)
+
+
+def _search(runs_with: Callable[[int], bool], recorded: int, roomy: int) -> int:
+    """The smallest size of those from `recorded` to `roomy`, to 16 bytes.
 
     While it plans where values lie the interpreter takes memory that is free again afterwards and is not in its record:
     a file of small values can need more for the plan than for the values.
     """
-    if _ask(content, recorded, timeout)[0] == 0:
+    if runs_with(recorded):
         return recorded
     fails, runs = recorded, min(recorded + 1024, roomy)
-    while runs < roomy and _ask(content, runs, timeout)[0]:
+    while runs < roomy and not runs_with(runs):
         fails, runs = runs, min(2 * runs, roomy)
     while runs - fails > 16:
         middle = (fails + runs) // 2
-        if _ask(content, middle, timeout)[0]:
-            fails = middle
-        else:
+        if runs_with(middle):
             runs = middle
+        else:
+            fails = middle
     return -(-runs // 16) * 16
 
 
@@ -115,12 +132,13 @@ def _roomy(model: Model, size: int) -> int:
     return min(2 * values + size + items * _PER_ITEM + _LEAST, (1 << 31) - 16)
 
 
-def _ask(content: bytes, arena_size: int, timeout: float) -> tuple[int, str]:
-    """(exit status, standard error) of the child."""
+def _ask(content: bytes, arena_size: int, timeout: float, largest: int | None = None) -> tuple[int, str]:
+    """(exit status, standard error) of the child; with `largest` it looks for the least size up to that."""
+    sizes = [arena_size] if largest is None else [arena_size, largest]
     paths = [str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "tflite_export.bench.arena", str(arena_size)],
+            [sys.executable, "-m", "tflite_export.bench.arena", *map(str, sizes)],
             input=content,
             capture_output=True,
             check=False,
@@ -182,14 +200,31 @@ def _last_words(said: str, lines: int = 4) -> str:
 
 
 def main() -> None:
-    """The child's side: opens the file, tells its memory, runs it once on zeros."""
+    """The child's side: opens the file, tells its memory, runs it once on zeros; of two sizes, looks for the least."""
+    content, sizes = sys.stdin.buffer.read(), [int(size) for size in sys.argv[1:]]
+    inputs = len(read(content).subgraphs[0].inputs)
+    if len(sizes) == 1:
+        _run(content, inputs, sizes[0])
+    else:
+        least = _search(lambda size: _runs(content, inputs, size), *sizes)
+        sys.stderr.write(f"\nleast arena {least} bytes\n")
+
+
+def _runs(content: bytes, inputs: int, size: int) -> bool:
+    try:
+        _run(content, inputs, size)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _run(content: bytes, inputs: int, size: int) -> None:
     import numpy as np
     from tflite_micro import runtime
 
-    content = sys.stdin.buffer.read()
-    interpreter = runtime.Interpreter.from_bytes(content, arena_size=int(sys.argv[1]))
+    interpreter = runtime.Interpreter.from_bytes(content, arena_size=size)
     interpreter.print_allocations()
-    for index in range(len(read(content).subgraphs[0].inputs)):
+    for index in range(inputs):
         details = interpreter.get_input_details(index)
         interpreter.set_input(np.zeros(details["shape"], details["dtype"]), index)
     interpreter.invoke()

@@ -24,6 +24,18 @@ def test_the_total_is_the_least_that_runs():
     assert str(Arena(1500, 500, 1000)) == "1,500 bytes (500 of values, 1,000 of structures)"
 
 
+def test_one_child_finds_what_one_for_each_size_finds(monkeypatch):
+    measured, asked = measure_arena(dense()), []
+    real = arena._ask
+
+    def dies(content, size, timeout, largest=None):
+        asked.append(size)
+        return (-6, "") if largest else real(content, size, timeout)
+
+    monkeypatch.setattr(arena, "_ask", dies)
+    assert measure_arena(dense()) == measured and len(asked) > 3
+
+
 def test_the_head_holds_what_lives_at_once():
     # A chain of additions on 4096 floats needs two arrays at a time, however long it is.
     def chain(length: int) -> bytes:
