@@ -1,6 +1,7 @@
 """Layers that the runtime executes as several operations, taken apart: each tensor between them is a tensor here.
 
 - An activation that no kernel fuses (anything but a ReLU) becomes a layer of its own behind its layer.
+- A hard sigmoid becomes relu6(x + 3) * (1/6), as it stands in the file.
 - A separable convolution becomes a depthwise and a pointwise one.
 - Attention and softmaxes with a mask become scores, mask, softmax and product.
 - Where one scale serves a whole kernel, BatchNormalization is folded into the kernel before it.
@@ -35,6 +36,21 @@ def _activation_layer(layer: Any) -> Any:
     if isinstance(activation, _LAYERS.Layer):
         return activation
     return _LAYERS.Activation(activation, name=f"{layer.name}_{name or 'activation'}", dtype=flavor.dtype_policy(layer))
+
+
+def _hard_sigmoid(layer: Any) -> list[Any] | None:
+    """relu6(x + 3) * (1/6) in place of an activation layer, where that is what Keras computes (tf_keras does not)."""
+    hard = getattr(keras.activations, "hard_sigmoid", None)
+    if not isinstance(layer, _LAYERS.Activation) or layer.activation is not hard:
+        return None
+    if abs(float(hard(tf.constant(1.0))) - 4 / 6) > 1e-6:
+        return None
+    name, dtype = layer.name, flavor.dtype_policy(layer)
+    return [
+        _LAYERS.Rescaling(1.0, offset=3.0, name=f"{name}_shifted", dtype=dtype),
+        _LAYERS.ReLU(6.0, name=f"{name}_relu6", dtype=dtype),
+        _LAYERS.Rescaling(1 / 6, name=name, dtype=dtype),
+    ]
 
 
 def _separated(layer: Any) -> tuple[Any, Any] | None:
@@ -78,7 +94,8 @@ def expand(model: Any) -> Any:
             return [operation]
         layers = list(_separated(operation) or (operation,))
         activation = _activation_layer(layers[-1])
-        return layers if activation is None else [*layers, activation]
+        layers += [] if activation is None else [activation]
+        return [part for layer in layers for part in _hard_sigmoid(layer) or [layer]]
 
     def call(old: Call, args: Any, kwargs: Any) -> Any:
         apart = opened(old, args, kwargs)

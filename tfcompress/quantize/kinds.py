@@ -86,6 +86,12 @@ def _is_plain_relu(layer: Any) -> bool:
     return maximum in (None, 6, 6.0) and not slope and not layer.threshold
 
 
+def _is_one_join(layer: Any) -> bool:
+    """Whether a Rescaling does no more than add a number, or multiply by one."""
+    numbers = isinstance(layer.scale, (int, float)) and isinstance(layer.offset, (int, float))
+    return numbers and (layer.scale == 1) != (layer.offset == 0)
+
+
 def kind_of(operation: Any) -> Kind:
     """The kind of a layer or of an operation that is no layer."""
     if isinstance(operation, Weight):
@@ -94,6 +100,8 @@ def kind_of(operation: Any) -> Kind:
         return Kind.RELU if _is_plain_relu(operation) else Kind.OTHER
     if isinstance(operation, keras.layers.Activation):
         return _BY_ACTIVATION.get(activation_name(operation), Kind.OTHER)
+    if isinstance(operation, keras.layers.Rescaling):
+        return Kind.JOIN if _is_one_join(operation) else Kind.OTHER
     for cls in type(operation).__mro__:  # the most specific class that the table knows
         if cls in _BY_CLASS:
             return _BY_CLASS[cls]

@@ -12,10 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
-from tfcompress.core.arithmetic import elementwise, pooling, rectifiers, tables
-from tfcompress.core.arithmetic.codes import Codes, Lattice, half_away, lattice_of
+from tfcompress.core.arithmetic import elementwise, joins, pooling, rectifiers, resize, softmax, tables
+from tfcompress.core.arithmetic.codes import Codes, Lattice, half_away, held, lattice_of
 from tfcompress.core.flavor import keras
 from tfcompress.core.replay import Call
+from tfcompress.core.transformed import Transformed
 from tfcompress.quantize.faithful.pending import Pending
 from tfcompress.quantize.kinds import activation_name
 
@@ -55,6 +56,8 @@ def name_of(operation: Any) -> str:
     """What a rule is found by: the activation of an activation layer, an operation's name, a layer's class."""
     if isinstance(operation, _LAYERS.Activation):
         return activation_name(operation)
+    if isinstance(operation, Transformed):
+        operation = operation.layer
     return flavor.operation_name(operation) or type(operation).__name__
 
 
@@ -144,7 +147,7 @@ def constant(value: Any) -> Codes | None:
     if low == high:
         return None
     lattice = lattice_of(tf.constant(low, tf.float64), tf.constant(high, tf.float64))
-    steps = half_away(tf.constant(real / ((high - low) / 255.0)))
+    steps = half_away(tf.constant(real / ((high - low) / 255.0)))  # divided by NumPy
     codes = tf.clip_by_value(steps + tf.cast(lattice.zero, tf.float64), -128.0, 127.0)
     return Codes(tf.cast(codes, tf.float32), lattice)
 
@@ -170,6 +173,22 @@ def divided(step: Step) -> Any:
     x = operands[0]
     return step.pending(
         "MUL", lambda out, low, high: elementwise.multiply(x, factor, out, kernels=step.kernels, low=low, high=high)
+    )
+
+
+def rescaled(step: Step) -> Any:
+    """A Rescaling that adds a number, or multiplies by one."""
+    x, layer = step.codes, step.call.operation
+    adds = np.ndim(layer.scale) == 0 and layer.scale == 1
+    if x is None or (not adds and np.any(layer.offset)):
+        return None
+    number = constant(np.asarray(layer.offset if adds else layer.scale, np.float32))
+    if number is None:
+        return None
+    run = elementwise.add if adds else elementwise.multiply
+    return step.pending(
+        "ADD" if adds else "MUL",
+        lambda out, low, high: run(x, number, out, kernels=step.kernels, low=low, high=high),
     )
 
 
@@ -201,16 +220,90 @@ def leaky(step: Step) -> Any:
     )
 
 
+def softmaxed(step: Step) -> Any:
+    """SOFTMAX along the last axis."""
+    x, axis = step.codes, getattr(step.call.operation, "axis", step.call.kwargs.get("axis", -1))
+    if x is None or axis not in (-1, x.values.shape.rank - 1):
+        return None
+    return step.pending("SOFTMAX", lambda out, low, high: softmax.softmax(x, out, kernels=step.kernels))
+
+
+def gated(step: Step) -> Any:
+    """x * LOGISTIC(x): a sigmoid has one lattice whatever it reads."""
+    x = step.codes
+    if x is None or x.lattice.bits != 8:
+        return None
+    gate = tables.logistic(x, Lattice(held(1 / 256), tf.constant(-128)), kernels=step.kernels)
+    return step.pending(
+        "MUL", lambda out, low, high: elementwise.multiply(x, gate, out, kernels=step.kernels, low=low, high=high)
+    )
+
+
+def bent(step: Step) -> Any:
+    """GELU, exact or by tanh."""
+    x, function = step.codes, getattr(step.call.operation, "activation", step.call.operation)
+    rough = bool(getattr(function, "approximate", step.call.kwargs.get("approximate", False)))
+    if x is None:
+        return None
+    return step.pending("GELU", lambda out, low, high: tables.gelu(x, out, approximate=rough, kernels=step.kernels))
+
+
+def joined(step: Step) -> Any:
+    """CONCATENATION: what is waiting for its lattice gets that of the whole, all else is brought onto it."""
+    axis = getattr(step.call.operation, "axis", step.call.kwargs.get("axis", 0))
+    parts = list(step.values)
+    if not parts or not all(isinstance(part, (Codes, Pending)) for part in parts):
+        return None
+
+    def finish(out: Lattice, low: Any, high: Any) -> Codes:
+        codes = [part.on(out, None, step.kernels) if isinstance(part, Pending) else part for part in parts]
+        return joins.concatenate(codes, out, axis=axis, kernels=step.kernels)
+
+    return step.pending("CONCATENATION", finish)
+
+
+def enlarged(step: Step) -> Any:
+    """RESIZE_BILINEAR, or numbers that are repeated."""
+    layer, x = step.call.operation, step.codes
+    if getattr(layer, "interpolation", "nearest") == "nearest":
+        return moved(step)
+    if x is None or layer.interpolation != "bilinear" or layer.data_format != "channels_last":
+        return None
+    if None in x.values.shape[1:3]:
+        return None
+    size = [int(n) * int(times) for n, times in zip(x.values.shape[1:3], layer.size, strict=True)]
+    return resize.resize_bilinear(x, size=size, align_corners=False, half_pixel_centers=True, kernels=step.kernels)
+
+
+def looked_up(step: Step) -> Any:
+    """GATHER: rows of a table on the table's own scale."""
+    wrapper = step.call.operation
+    table = wrapper.on_grid("embeddings") if isinstance(wrapper, Transformed) else None
+    if table is None or tf.size(table[1]) != 1 or len(step.values) != 1 or isinstance(step.values[0], (Codes, Pending)):
+        return None
+    rows = tf.gather(table[0], tf.cast(step.values[0], tf.int32))
+    return Codes(rows, Lattice(tf.reshape(table[1], []), tf.zeros([], tf.int32)))
+
+
+def unknown(step: Step) -> Any:
+    """An operation that computes, although it keeps the range of what it reads."""
+    return None
+
+
 _ADD, _SUB = _joined("ADD", elementwise.add), _joined("SUB", elementwise.subtract)
 _MUL = _joined("MUL", elementwise.multiply)
 RULES: dict[str, Callable[[Step], Any]] = {
     "Add": _ADD, "add": _ADD, "Subtract": _SUB, "subtract": _SUB, "sub": _SUB,
     "Multiply": _MUL, "multiply": _MUL, "mul": _MUL,
-    "truedivide": divided, "divide": divided, "truediv": divided,
+    "Rescaling": rescaled, "truedivide": divided, "divide": divided, "truediv": divided,
     "GlobalAveragePooling1D": mean_of_places, "GlobalAveragePooling2D": mean_of_places,
     "AveragePooling1D": averaged, "AveragePooling2D": averaged,
     "sigmoid": _curve("LOGISTIC", _named(tables.logistic)), "tanh": _curve("TANH", _named(tables.tanh)),
     "hard_silu": _curve("HARD_SWISH", _named(tables.hard_swish)),
     "hardsilu": _curve("HARD_SWISH", _named(tables.hard_swish)),
+    "AveragePooling3D": unknown, "averagepool": unknown, "avgpool": unknown,
+    "softmax": softmaxed, "Softmax": softmaxed, "silu": gated, "swish": gated, "gelu": bent,
+    "Concatenate": joined, "concatenate": joined, "concat": joined,
+    "UpSampling2D": enlarged, "Embedding": looked_up,
     "elu": _curve("ELU", _named(tables.elu)), "LeakyReLU": leaky, "leaky_relu": leaky, "leakyrelu": leaky,
 }  # fmt: skip
