@@ -3,12 +3,11 @@
 Operands broadcast as NumPy's do; a constant operand is `Codes` like any other.
 """
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
 from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped, quotient
-from tfcompress.core.arithmetic.requantize import fixed_point, rounded_single, rounded_twice
+from tfcompress.core.arithmetic.onepass import either, in_one_pass
+from tfcompress.core.arithmetic.requantize import FixedPoint, fixed_point, rounded_single, rounded_twice
 
 # So many bits are put in front of the point before two operands meet: their sum stays below 2**31.
 HEADROOM = {8: 20, 16: 15}
@@ -98,22 +97,40 @@ def _shifted_sum(a: Codes, b: Codes, out: Lattice, first: tf.Tensor, second: tf.
     unit = tf.bitcast(tf.bitwise.left_shift(shift + 127, 23), tf.float32)  # 2**shift
     one, other = tf.cast(tf.round(first * unit), tf.int32), tf.cast(tf.round(second * unit), tf.int32)
     bias = tf.bitwise.left_shift(1, shift - 1) - one * a.lattice.zero - other * b.lattice.zero
-    total = tf.cast(a.values, tf.int32) * one + (tf.cast(b.values, tf.int32) * other + bias)
-    return tf.cast(tf.bitwise.right_shift(total, shift) + out.zero, tf.float32)
+    return in_one_pass(_shifted, [a.values, b.values], one, other, bias, shift, out.zero)
+
+
+def _shifted(
+    a: tf.Tensor, b: tf.Tensor, one: tf.Tensor, other: tf.Tensor, bias: tf.Tensor, shift: tf.Tensor, zero: tf.Tensor
+) -> tf.Tensor:
+    total = tf.cast(a, tf.int32) * one + (tf.cast(b, tf.int32) * other + bias)
+    return tf.cast(tf.bitwise.right_shift(total, shift) + zero, tf.float32)
 
 
 def _sum_of_products(a: Codes, b: Codes, out: Lattice, sign: int, at_once: bool) -> tf.Tensor:
     """The built-in kernels' sum: three products of two roundings; `at_once` takes the headroom into the ratio."""
     unit = 2.0 ** HEADROOM[out.bits]
     before, inside = (1.0, unit) if at_once else (unit, 1.0)
-    scales = [tf.cast(grid.scale, tf.float64) for grid in (a.lattice, b.lattice, out)]
-    twice = 2.0 * tf.maximum(scales[0], scales[1])
-    one, other = (
-        rounded_twice(_whole(operand) * int(before), fixed_point(inside * scale / twice))
-        for operand, scale in ((a, scales[0]), (b, scales[1]))
-    )
-    total = one + other if sign > 0 else one - other
-    return _back(rounded_twice(total, fixed_point(twice / (unit * scales[2]))), out)
+    factors, twice = _factors(a, b, inside)
+    last = fixed_point(twice / (unit * tf.cast(out.scale, tf.float64)))
+    whole = [a.lattice.zero, b.lattice.zero, tf.constant(int(before)), tf.constant(sign), out.zero]
+    return in_one_pass(_products_summed, [a.values, b.values], *factors, last.mantissa, last.shift, *whole)
+
+
+def _factors(a: Codes, b: Codes, unit: float) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Mantissa and shift of unit * s_a / s and unit * s_b / s, and s = 2 * max(s_a, s_b) in float64."""
+    scales = [tf.cast(grid.scale, tf.float64) for grid in (a.lattice, b.lattice)]
+    twice = 2.0 * tf.maximum(*scales)
+    made = [fixed_point(unit * scale / twice) for scale in scales]
+    return [part for factor in made for part in (factor.mantissa, factor.shift)], twice
+
+
+def _products_summed(a: tf.Tensor, b: tf.Tensor, m_a: tf.Tensor, e_a: tf.Tensor, m_b: tf.Tensor, e_b: tf.Tensor,
+                     m_y: tf.Tensor, e_y: tf.Tensor, z_a: tf.Tensor, z_b: tf.Tensor, unit: tf.Tensor,
+                     sign: tf.Tensor, zero: tf.Tensor) -> tf.Tensor:  # fmt: skip
+    one = rounded_twice((tf.cast(a, tf.int32) - z_a) * unit, FixedPoint(m_a, e_a))
+    other = rounded_twice((tf.cast(b, tf.int32) - z_b) * unit, FixedPoint(m_b, e_b))
+    return tf.cast(rounded_twice(one + sign * other, FixedPoint(m_y, e_y)) + zero, tf.float32)
 
 
 def multiply(
@@ -137,18 +154,35 @@ def multiply(
     check_kernels(kernels)
     single = quotient(a.lattice.scale * b.lattice.scale, out.scale)
 
+    zeros = (a.lattice.zero, b.lattice.zero, out.zero)
+
     def built_in() -> tf.Tensor:
         scales = [tf.cast(grid.scale, tf.float64) for grid in (a.lattice, b.lattice, out)]
         ratio = scales[0] * scales[1] / scales[2] if kernels == "tflm" else tf.cast(single, tf.float64)
-        return _back(rounded_twice(_whole(a) * _whole(b), fixed_point(ratio)), out)
+        factor = fixed_point(ratio)
+        return in_one_pass(_product_twice, [a.values, b.values], factor.mantissa, factor.shift, *zeros)
 
     def delegated() -> tf.Tensor:
-        # Of whole numbers, that no optimizer of graphs multiplies a constant operand by the ratio first.
-        return rounded_single(_whole(a) * _whole(b), single) + tf.cast(out.zero, tf.float32)
+        return in_one_pass(_product_once, [a.values, b.values], single, *zeros)
 
     if kernels != "xnnpack" or out.bits != 8:
         return clamped(built_in(), out, low, high)
     return clamped(either(_within(single, TAKES_PRODUCT), delegated, built_in), out, low, high)
+
+
+def _product_twice(
+    a: tf.Tensor, b: tf.Tensor, m: tf.Tensor, e: tf.Tensor, z_a: tf.Tensor, z_b: tf.Tensor, zero: tf.Tensor
+) -> tf.Tensor:
+    total = (tf.cast(a, tf.int32) - z_a) * (tf.cast(b, tf.int32) - z_b)
+    return tf.cast(rounded_twice(total, FixedPoint(m, e)) + zero, tf.float32)
+
+
+def _product_once(
+    a: tf.Tensor, b: tf.Tensor, ratio: tf.Tensor, z_a: tf.Tensor, z_b: tf.Tensor, zero: tf.Tensor
+) -> tf.Tensor:
+    # Of whole numbers, that no optimizer of graphs multiplies a constant operand by the ratio first.
+    total = (tf.cast(a, tf.int32) - z_a) * (tf.cast(b, tf.int32) - z_b)
+    return rounded_single(total, ratio) + tf.cast(zero, tf.float32)
 
 
 def squared_difference(a: Codes, b: Codes, out: Lattice, *, kernels: str) -> Codes:
@@ -166,14 +200,18 @@ def squared_difference(a: Codes, b: Codes, out: Lattice, *, kernels: str) -> Cod
     <tf.Tensor: shape=(1,), dtype=float32, numpy=array([9.], dtype=float32)>
     """
     check_kernels(kernels)
-    scales = [tf.cast(grid.scale, tf.float64) for grid in (a.lattice, b.lattice, out)]
-    twice = 2.0 * tf.maximum(scales[0], scales[1])
-    one, other = (
-        rounded_twice(_whole(operand) * 128, fixed_point(scale / twice))
-        for operand, scale in ((a, scales[0]), (b, scales[1]))
-    )
-    ratio = twice * twice / (2.0**14 * scales[2])
-    return clamped(_back(rounded_twice((one - other) * (one - other), fixed_point(ratio)), out), out)
+    factors, twice = _factors(a, b, 1.0)
+    last = fixed_point(twice * twice / (2.0**14 * tf.cast(out.scale, tf.float64)))
+    zeros = (a.lattice.zero, b.lattice.zero, out.zero)
+    values = in_one_pass(_squared, [a.values, b.values], *factors, last.mantissa, last.shift, *zeros)
+    return clamped(values, out)
+
+
+def _squared(a: tf.Tensor, b: tf.Tensor, m_a: tf.Tensor, e_a: tf.Tensor, m_b: tf.Tensor, e_b: tf.Tensor,
+             m_y: tf.Tensor, e_y: tf.Tensor, z_a: tf.Tensor, z_b: tf.Tensor, zero: tf.Tensor) -> tf.Tensor:  # fmt: skip
+    one = rounded_twice((tf.cast(a, tf.int32) - z_a) * 128, FixedPoint(m_a, e_a))
+    other = rounded_twice((tf.cast(b, tf.int32) - z_b) * 128, FixedPoint(m_b, e_b))
+    return tf.cast(rounded_twice((one - other) * (one - other), FixedPoint(m_y, e_y)) + zero, tf.float32)
 
 
 def maximum(a: Codes, b: Codes, *, kernels: str) -> Codes:
@@ -198,27 +236,5 @@ def minimum(a: Codes, b: Codes, *, kernels: str) -> Codes:
     return Codes(tf.minimum(a.values, b.values), a.lattice)
 
 
-def either(condition: tf.Tensor, first: Callable[[], tf.Tensor], second: Callable[[], tf.Tensor]) -> tf.Tensor:
-    """first() where the scalar holds, else second(); decided at once where it is known already.
-
-    >>> float(either(tf.constant(True), lambda: tf.constant(1.0), lambda: tf.constant(2.0)))
-    1.0
-    """
-    known = tf.get_static_value(condition)
-    return tf.cond(condition, first, second) if known is None else first() if known else second()
-
-
 def _within(ratio: tf.Tensor, ends: tuple[float, float]) -> tf.Tensor:
     return (ratio >= ends[0]) & (ratio < ends[1])
-
-
-def _centred(operand: Codes) -> tf.Tensor:
-    return operand.values - tf.cast(operand.lattice.zero, tf.float32)
-
-
-def _whole(operand: Codes) -> tf.Tensor:
-    return tf.cast(_centred(operand), tf.int32)
-
-
-def _back(values: tf.Tensor, out: Lattice) -> tf.Tensor:
-    return tf.cast(values + out.zero, tf.float32)

@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped, quotient
-from tfcompress.core.arithmetic.elementwise import either
 from tfcompress.core.arithmetic.fused import bounds
+from tfcompress.core.arithmetic.onepass import either
 from tfcompress.core.arithmetic.requantize import fixed_point, rounded_twice
 from tfcompress.core.arithmetic.tables import looked_up
 
@@ -64,10 +64,14 @@ def _line(x: Codes, out: Lattice, ratio: tf.Tensor, low: tf.Tensor | None = None
 
 def _shifted(x: Codes, out: Lattice, above: tf.Tensor, below: tf.Tensor) -> Codes:
     """XNNPACK's ((x - z_x) * rint(256 * r) + 128 >> 8) + z_y, r one ratio for x >= z_x and another for x < z_x."""
-    centred = tf.cast(x.values, tf.int32) - x.lattice.zero
     factors = [tf.cast(tf.round(256.0 * ratio), tf.int32) for ratio in (above, below)]
-    factor = factors[0] if above is below else tf.where(centred < 0, factors[1], factors[0])
-    return clamped(tf.cast(tf.bitwise.right_shift(centred * factor + 128, 8) + out.zero, tf.float32), out)
+
+    def values(every: Codes) -> tf.Tensor:
+        centred = tf.cast(every.values, tf.int32) - x.lattice.zero
+        scaled = centred * tf.where(centred < 0, factors[1], factors[0])
+        return tf.cast(tf.bitwise.right_shift(scaled + 128, 8) + out.zero, tf.float32)
+
+    return looked_up(x, out, values)
 
 
 def relu(x: Codes, out: Lattice, *, kernels: str) -> Codes:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfcompress.core.arithmetic import fixedpoint
 from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, half_away, quotient
+from tfcompress.core.arithmetic.onepass import in_one_pass
 from tfcompress.core.arithmetic.requantize import fixed_point, rounded_twice
 
 
@@ -32,7 +33,11 @@ def looked_up(x: Codes, out: Lattice, values: Callable[[Codes], tf.Tensor]) -> C
         raise ValueError(f"a table needs codes of 8 bits. Received: bits={x.lattice.bits}")
     every = tf.range(x.lattice.first, x.lattice.last + 1, dtype=tf.float32)
     table = tf.clip_by_value(tf.cast(values(Codes(every, x.lattice)), tf.float32), out.first, out.last)
-    return Codes(tf.gather(table, tf.cast(x.values - x.lattice.first, tf.int32)), out)
+    return Codes(in_one_pass(_found, [x.values], table), out)
+
+
+def _found(values: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    return tf.gather(table, tf.cast(values, tf.int32) + 128)
 
 
 def _curve(x: Codes, out: Lattice, function: Callable[[tf.Tensor], tf.Tensor], kernels: str, delegated: bool) -> Codes:
