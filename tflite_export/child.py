@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tflite_export.errors import ExportError
+from tflite_export.graph import Model, Signature
 
 
 def run_in_child(
@@ -74,13 +75,22 @@ def _last_words(stderr: bytes, lines: int = 4) -> str:
     return " | ".join(text[-lines:]) or "it said nothing"
 
 
+def _session(content: bytes, model: Model, signature: Signature, request: Mapping[str, Any]) -> Any:
+    if request["kernels"] == "tflm":
+        from tflite_export.micro_session import MicroSession
+
+        return MicroSession(content, model, signature)
+    from tflite_export.session import Session
+
+    return Session(content, model, signature, request["kernels"], request["threads"], keep=request["keep"])
+
+
 def main() -> None:
     """The child's side."""
     # The runtime may write to standard output, which carries the answer: its writes go to standard error instead.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     from tflite_export.flatbuffer import read
-    from tflite_export.session import Session
 
     with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as archive:
         content, request = archive["content"].tobytes(), json.loads(str(archive["request"]))
@@ -89,7 +99,7 @@ def main() -> None:
     try:
         model = read(content)
         signature = model.signature(request["signature"])
-        session = Session(content, model, signature, request["kernels"], request["threads"], keep=request["keep"])
+        session = _session(content, model, signature, request)
         got = session.run(feeds, request["times"], request["fetch"])
         answer = {f"got_{index}": array for index, array in got.items()}
     except ExportError as error:

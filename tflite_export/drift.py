@@ -36,6 +36,7 @@ class LayerRow:
         floor: agreement of the file's two kernel sets; None when there is no second one to compare with.
         distinct: different values of (Keras before any quantizer, file).
         clipped: share of Keras values more than a step outside of what the tensor can hold.
+        elements: numbers that were compared.
     """
 
     layer: str
@@ -46,6 +47,7 @@ class LayerRow:
     floor: Agreement | None
     distinct: tuple[int, int]
     clipped: float
+    elements: int = 0
 
     @property
     def collapsed(self) -> bool:
@@ -216,6 +218,7 @@ def layer_row(
         floor=floor,
         distinct=(kinds, distinct(np.ravel(raw))),
         clipped=_clipped(keras, grid, dtype),
+        elements=int(values.size),
     )
 
 

@@ -56,7 +56,8 @@ class Parity:
         layers: one row a layer whose tensor is found in the file, in the file's order.
         silent: names of softmax inputs that hold one or two values.
         lost: tensors of an integer file, also those inside layers, that do not hold what they hold in float.
-        notes: what could not be compared, and why.
+        notes: what could not be compared, and why; layers that Keras computes only approximately.
+        promised: the kernel set whose very integers the Keras model computes; None: it only rounds to their grids.
     """
 
     kernels: str
@@ -68,11 +69,20 @@ class Parity:
     silent: tuple[str, ...]
     lost: tuple["Collapse", ...]
     notes: tuple[str, ...]
+    promised: str | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the Keras model promises the very integers of the kernels that the file ran on."""
+        return self.promised == self.kernels
 
     @property
     def first_departure(self) -> LayerRow | None:
-        """The first layer, in the file's order, that differs by more than the kernel sets do; None when none does."""
-        return next((row for row in self.layers if row.departs), None)
+        """The first layer, in the file's order, that differs by more than the kernel sets do; None when none does.
+
+        Where the integers were promised, the first that differs at all.
+        """
+        return next((row for row in self.layers if row.departs or (self.exact and row.model.equal < 1)), None)
 
     @property
     def collapsed(self) -> tuple[str, ...]:
@@ -96,7 +106,9 @@ class Parity:
         if self.layers:
             parts += ["", _layers(self)]
         first = self.first_departure
-        lines = [f"First layer that departs: {first.layer} ({_why(first)})" if first else "No layer departs"]
+        lines = [f"First layer that departs: {first.layer} ({self._why(first)})" if first else "No layer departs"]
+        if self.promised is not None:
+            lines.append(self._promise())
         lines += [f"Lost: {one}; {one.advice}" for one in self.lost]
         explained = {one.layer for one in self.lost}
         lines += [f"Collapsed: {name}" for name in self.collapsed if name not in explained]
@@ -109,15 +121,27 @@ class Parity:
         known = self.layers or self.silent or self.lost
         return render(*parts, "", *(lines if known else ()), *(f"Note: {n}" for n in self.notes))
 
+    def _promise(self) -> str:
+        text = f"Keras computes the integers of the {self.promised} kernels"
+        differs = next((row for row in self.layers if row.model.equal < 1), None)
+        return text if self.exact or differs is None else f"{text}; the first layer that differs here: {differs.layer}"
 
-def compare(model: Any, exported: File, data: Any, *, kernels: str = "xnnpack") -> Parity:
+    def _why(self, row: LayerRow) -> str:
+        if not self.exact or row.collapsed or row.saturates or not row.elements:
+            return _why(row)
+        differ = round((1 - row.model.equal) * row.elements)
+        return f"{row.operation}: {differ:,} of {row.elements:,} integers differ, by {row.model.steps} at most"
+
+
+def compare(model: Any, exported: File, data: Any, *, kernels: str | None = None) -> Parity:
     """Compares a file with the Keras model that it came from.
 
     Args:
         model: a built Keras model, also a quantized one.
         exported: what `export` returned, or bytes, or a path.
         data: inputs as the model takes them: an array [rows, ...], a list or dict of arrays, or a `tf.data.Dataset`.
-        kernels: kernel set that the file runs on: "xnnpack", "builtin" or "reference".
+        kernels: kernel set that the file runs on: "xnnpack", "builtin", "reference" or "tflm" (outputs only). Default:
+            the one whose integers the model promises (`quantize_model(kernels=)`), else "xnnpack".
 
     Returns:
         Agreement of outputs on all rows and of layers on the first 32, each beside the noise floor: the same file on
@@ -134,6 +158,8 @@ def compare(model: Any, exported: File, data: Any, *, kernels: str = "xnnpack") 
     flavor.check_model(model)
     graph = model if flavor.is_graph(model) else trace(model)
     content = content_of(exported)
+    promised = getattr(getattr(model, "evaluator", None), "kernels", None)
+    kernels = kernels or promised or "xnnpack"
     runner = Runner(content, kernels)
     names, arrays = sample_arrays(graph, data)
     feeds = _feeds(runner, names, arrays)
@@ -142,8 +168,8 @@ def compare(model: Any, exported: File, data: Any, *, kernels: str = "xnnpack") 
     order = _paired([value.shape for value in expected], [raw[name].shape for name in runner.outputs])
     rows = len(arrays[0])
     file = read(content).subgraphs[0]
-    other = "xnnpack" if kernels == "reference" else "reference"
-    notes: list[str] = []
+    other = "xnnpack" if kernels in ("reference", "tflm") else "reference"
+    notes = [f"approximate in Keras: {name}, {reason}" for name, reason in _approximate(model, kernels).items()]
     second = _second(content, other, feeds, runner, notes)
     floor, floor_rows = _floor(second, feeds, rows, runner)
     found, ends = [], {}
@@ -158,7 +184,13 @@ def compare(model: Any, exported: File, data: Any, *, kernels: str = "xnnpack") 
     seen = taps(graph, [array[:few] for array in arrays])
     layers, silent = _drift(file, runner, second, seen, ends, [feed[:few] for feed in feeds])
     lost = _lost(model, content, runner, dict(zip(names, arrays, strict=True)), feeds, notes)
-    return Parity(kernels, other, rows, floor_rows, tuple(found), layers, silent, lost, tuple(notes))
+    return Parity(kernels, other, rows, floor_rows, tuple(found), layers, silent, lost, tuple(notes), promised)
+
+
+def _approximate(model: Any, kernels: str) -> dict[str, str]:
+    """The layers of a model that promises integers, and does not compute the very ones, with the reason."""
+    evaluator = getattr(model, "evaluator", None)
+    return evaluator.approximate(model) if evaluator is not None and evaluator.kernels == kernels else {}
 
 
 def _feeds(runner: Runner, names: Sequence[str], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 from tflite_export.flatbuffer import File, content_of, name_of, read
 from tflite_export.port import Port, arranged, filled, ports, runs
 
-_KERNELS = ("xnnpack", "builtin", "reference")
+_KERNELS = ("xnnpack", "builtin", "reference", "tflm")
 
 
 class Runner:
@@ -36,8 +36,8 @@ class Runner:
 
         Args:
             file: bytes, a path, or an object with `.content` such as `Exported`.
-            kernels: "xnnpack" (what a phone uses), "builtin" (optimized, without XNNPACK) or "reference" (what
-                microcontrollers compute). They do not agree to the last bit.
+            kernels: "xnnpack" (what a phone uses), "builtin" (optimized, without XNNPACK), "reference", or "tflm" (what
+                microcontrollers compute; always in a child process). They do not agree to the last bit.
             threads: for the kernels that can use several.
             process: run in a child process, which a file that makes the runtime abort takes down alone. Each call
                 starts one, 0.2 s.
@@ -54,11 +54,11 @@ class Runner:
         self._content = content_of(file)
         self._model = read(self._content, name=name_of(file))
         self._signature = self._model.signature(signature)
-        self._kernels, self._threads, self._process = kernels, threads, process
+        self._kernels, self._threads, self._process = kernels, threads, process or kernels == "tflm"
         self._inputs = ports(self._model, self._signature, "inputs")
         self._outputs = ports(self._model, self._signature, "outputs")
         self._sessions: dict[bool, Any] = {}
-        if not process:
+        if not self._process:
             self._session(keep=False)
 
     @property
@@ -127,9 +127,7 @@ class Runner:
         )
         return {index: value[:rows] if value.shape[:1] == (whole,) else value for index, value in got.items()}
 
-    def _fetched(
-        self, feeds: dict[int, np.ndarray], times: int, fetch: list[int], keep: bool
-    ) -> dict[int, np.ndarray]:
+    def _fetched(self, feeds: dict[int, np.ndarray], times: int, fetch: list[int], keep: bool) -> dict[int, np.ndarray]:
         if not self._process:
             return self._session(keep=keep).run(feeds, times, fetch)
         from tflite_export.child import run_in_child

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
+from tfcompress.core.compressed import noted
 from tfcompress.core.flavor import keras
 from tfcompress.core.replay import calls
 from tfcompress.core.samples import Samples, inputs_of
@@ -72,7 +73,8 @@ def taps(graph: Any, arrays: Sequence[np.ndarray]) -> list[Tap]:
     steps = [call for call in calls(graph) if len(call.outputs) == 1 and _is_float(call.outputs[0])]
     if not steps:
         return []
-    values = outputs_of(keras.Model(flavor.graph_inputs(graph), [step.outputs[0] for step in steps]), arrays)
+    inner = keras.Model(flavor.graph_inputs(graph), [step.outputs[0] for step in steps])
+    values = outputs_of(noted(inner, {}, getattr(graph, "evaluator", None)), arrays)
     ends = {id(tensor): place for place, tensor in enumerate(flavor.flatten(flavor.graph_outputs(graph)))}
     takers: dict[int, list[int]] = {}
     for place, step in enumerate(steps):
