@@ -1,7 +1,8 @@
-"""The last axis made a distribution or a direction: SOFTMAX and L2_NORMALIZATION, of 8 bits."""
+"""The last axis made a distribution or a direction: SOFTMAX and L2_NORMALIZATION."""
 
 import tensorflow as tf
 
+from tfcompress.core.arithmetic import interpolated
 from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped, half_away
 from tfcompress.core.arithmetic.fixedpoint import exponential, halved, leading_zeros, product, reciprocal, scaled
 from tfcompress.core.arithmetic.requantize import FixedPoint, fixed_point, rounded_twice
@@ -10,7 +11,7 @@ DIFFERENCES = 256  # between two codes of 8 bits: 0...255
 
 
 def softmax(x: Codes, out: Lattice, *, kernels: str) -> Codes:
-    """SOFTMAX (beta 1) of 8 bits along the last axis; `out` has scale 1/256 and zero -128. With d = max(x) - x:
+    """SOFTMAX (beta 1) along the last axis; of 8 bits `out` has scale 1/256 and zero -128. With d = max(x) - x:
 
     xnnpack, all in float32, the sum taken from the first code to the last:
 
@@ -21,16 +22,18 @@ def softmax(x: Codes, out: Lattice, *, kernels: str) -> Codes:
         e = exp(-s_x * d) where d <= floor(31 * 2**26 / 2**l), else 0,   2**l the power of two above s_x * 2**26
         y = round(e / sum(round(e / 2**12))) - 128,   the quotient by Newton and Raphson
 
+    Of 16 bits: `interpolated.softmax`.
+
     Args:
-        x: codes of 8 bits [..., classes].
-        out: the lattice of the result.
+        x: codes [..., classes].
+        out: the lattice of the result, of as many bits.
         kernels: the kernel set, one of `KERNELS`.
 
     Returns:
         Codes of the same shape.
 
     Raises:
-        ValueError: `kernels` names no kernel set, or `x` is of 16 bits.
+        ValueError: `kernels` names no kernel set.
 
     Source: LiteRT, optimized_ops.h and reference/softmax.h.
 
@@ -39,7 +42,8 @@ def softmax(x: Codes, out: Lattice, *, kernels: str) -> Codes:
     [[-59.0, 59.0]]
     """
     check_kernels(kernels)
-    _of_8_bits(x)
+    if x.lattice.bits == 16:
+        return interpolated.softmax(x, out, single=kernels == "tflm")
     difference = tf.cast(tf.reduce_max(x.values, -1, keepdims=True) - x.values, tf.int32)
     if kernels != "xnnpack":
         return _fixed(x, out, difference)
@@ -92,7 +96,8 @@ def l2_normalization(x: Codes, out: Lattice, *, kernels: str) -> Codes:
     [[77.0, -102.0]]
     """
     check_kernels(kernels)
-    _of_8_bits(x)
+    if x.lattice.bits != 8:
+        raise ValueError(f"L2_NORMALIZATION is computed of 8 bits. Received: bits={x.lattice.bits}")
     centred = tf.cast(x.values, tf.int32) - x.lattice.zero
     squares = tf.reduce_sum(centred * centred, -1, keepdims=True)
     root = _inverse_root(tf.cast(squares, tf.int64))
@@ -118,8 +123,3 @@ def _inverse_root(a: tf.Tensor) -> FixedPoint:
     return FixedPoint(
         tf.where(small, tf.constant(2**31 - 1, tf.int64), x), -tf.where(small, tf.zeros_like(a), tf.maximum(shift, 0))
     )
-
-
-def _of_8_bits(x: Codes) -> None:
-    if x.lattice.bits != 8:
-        raise ValueError(f"the operation is computed of 8 bits. Received: bits={x.lattice.bits}")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfcompress.core.arithmetic import fixedpoint
+from tfcompress.core.arithmetic import fixedpoint, interpolated
 from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, half_away, quotient
 from tfcompress.core.arithmetic.onepass import in_one_pass
 from tfcompress.core.arithmetic.requantize import fixed_point, rounded_twice
@@ -64,22 +64,22 @@ def _wide(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], t
 
 
 def logistic(x: Codes, out: Lattice, *, kernels: str) -> Codes:
-    """LOGISTIC of 8 bits; `out` has scale 1/256 and zero -128.
+    """LOGISTIC; of 8 bits `out` has scale 1/256 and zero -128 (of 16 bits: `interpolated.logistic`).
 
     xnnpack:    y = rint(f * 256 - 128),    f = float32(e / (1 + e)), e = exp(x) in float64
     reference:  y = round(f * 256) - 128,   f = 1 / (1 + exp(-x)) in float32
     tflm:       y = round(f / 2**23) - 128, f = 1 / (1 + exp(-x)) in 32-bit fixed point, x in 4 integer bits
 
     Args:
-        x: codes of 8 bits, any shape.
-        out: the lattice of the result.
+        x: codes, any shape.
+        out: the lattice of the result, of as many bits.
         kernels: the kernel set, one of `KERNELS`.
 
     Returns:
         Codes of the same shape.
 
     Raises:
-        ValueError: `kernels` names no kernel set, or `x` is of 16 bits.
+        ValueError: `kernels` names no kernel set.
 
     Source: XNNPACK, reference/unary-elementwise.cc; LiteRT, activations.cc and reference/integer_ops/logistic.h.
 
@@ -87,6 +87,9 @@ def logistic(x: Codes, out: Lattice, *, kernels: str) -> Codes:
     >>> logistic(Codes(tf.constant([0.0, 20.0]), grid), out, kernels="tflm").values.numpy().tolist()
     [0.0, 97.0]
     """
+    check_kernels(kernels)
+    if x.lattice.bits == 16:
+        return interpolated.logistic(x, out)
     if kernels == "tflm":
         return _fixed(x, out, lambda a: fixedpoint.halved(fixedpoint.logistic(a, 4), 23) - 128)
     if kernels == "xnnpack":
@@ -96,7 +99,7 @@ def logistic(x: Codes, out: Lattice, *, kernels: str) -> Codes:
 
 
 def tanh(x: Codes, out: Lattice, *, kernels: str) -> Codes:
-    """TANH of 8 bits; `out` has scale 1/128 and zero 0.
+    """TANH; of 8 bits `out` has scale 1/128 and zero 0 (of 16 bits: `interpolated.tanh`).
 
     xnnpack:    y = rint(tanh(x) * 128)
     reference:  y = round(tanh(x) * 128)
@@ -110,6 +113,9 @@ def tanh(x: Codes, out: Lattice, *, kernels: str) -> Codes:
     >>> tanh(Codes(tf.constant([0.0, 10.0]), grid), out, kernels="tflm").values.numpy().tolist()
     [0.0, 97.0]
     """
+    check_kernels(kernels)
+    if x.lattice.bits == 16:
+        return interpolated.tanh(x, out)
     if kernels == "tflm":
         return _fixed(x, out, lambda a: fixedpoint.halved(fixedpoint.tanh(a, 4), 24))
     return _curve(x, out, _wide(tf.tanh), kernels, True)
@@ -137,7 +143,7 @@ def gelu(x: Codes, out: Lattice, *, approximate: bool, kernels: str) -> Codes:
         approximate:  f = x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))
         y = round(f * (1 / s_y)) + z_y
 
-    Args, Returns, Raises: as `logistic`.
+    Args, Returns, Raises: as `logistic`; of 8 bits.
 
     Source: LiteRT, reference/gelu.h.
 
@@ -162,7 +168,7 @@ def elu(x: Codes, out: Lattice, *, kernels: str) -> Codes:
 
         xnnpack:  y = rint(f * (1 / s_y) + z_y);   otherwise:  y = round(f * (1 / s_y)) + z_y
 
-    Args, Returns, Raises: as `logistic`.
+    Args, Returns, Raises: as `logistic`; of 8 bits.
 
     Source: XNNPACK, reference/unary-elementwise.cc; LiteRT, activations.cc; TFLM, elu.cc.
 
@@ -178,7 +184,7 @@ def elu(x: Codes, out: Lattice, *, kernels: str) -> Codes:
 def exp(x: Codes, out: Lattice, *, kernels: str) -> Codes:
     """EXP of 8 bits, of the built-in kernels: y = round(exp(x) * (1 / s_y)) + z_y. (tflm has it in float alone.)
 
-    Args, Returns, Raises: as `logistic`.
+    Args, Returns, Raises: as `logistic`; of 8 bits.
 
     >>> grid = Lattice(tf.constant(0.1), tf.constant(0))
     >>> exp(Codes(tf.constant([0.0, 10.0]), grid), grid, kernels="reference").values.numpy().tolist()
@@ -190,7 +196,7 @@ def exp(x: Codes, out: Lattice, *, kernels: str) -> Codes:
 def log(x: Codes, out: Lattice, *, kernels: str) -> Codes:
     """LOG of 8 bits, of the built-in kernels: y = round(log(x) * (1 / s_y)) + z_y, of x <= 0 the first code.
 
-    Args, Returns, Raises: as `logistic`. (tflm has it in float alone.)
+    Args, Returns, Raises: as `logistic`; of 8 bits. (tflm has it in float alone.)
 
     >>> grid = Lattice(tf.constant(0.1), tf.constant(0))
     >>> log(Codes(tf.constant([-1.0, 20.0]), grid), grid, kernels="reference").values.numpy().tolist()
@@ -213,7 +219,7 @@ def hard_swish(x: Codes, out: Lattice, *, kernels: str) -> Codes:
         w = u, d > 0: held(2 * P(held(u * 2**(d - 1)), n));  d <= 0: P(u, n) / 2**-d, ties away from zero
         y = round(T((w + 2**15) >> 1, P(u, m)) / 2**-e) + z_y,   held: within 16 bits
 
-    Args, Returns, Raises: as `logistic`; s_x / 128 / s_y is below 1.
+    Args, Returns, Raises: as `logistic`; of 8 bits, and s_x / 128 / s_y is below 1.
 
     Source: LiteRT, reference/hard_swish.h.
 
