@@ -141,7 +141,8 @@ def multiply(
         xnnpack, 8 bits:  y = rint(float32((a - z_a) * (b - z_b)) * r) + z_y,   r = s_a * s_b / s_y in [2**-16, 2**8)
         otherwise:        y = M((a - z_a) * (b - z_b), r) + z_y,   M the product with two roundings
 
-    r is computed in float32; tflm computes it in float64.
+    r is computed in float32; tflm computes it in float64. (On x86: XNNPACK's kernels for ARM multiply by r in fixed
+    point and take ties up; that is not followed.)
 
     Args, Returns, Raises: as `add`.
 

@@ -115,8 +115,8 @@ def _table(function: Callable[[np.ndarray], np.ndarray], low: float, high: float
     step = kind((kind(high) - kind(low)) / kind(512))
     scale = kind(2.0 / 65535.0)
     per_one = kind(65536) / (scale * kind(32767) - scale * kind(-32768))
-    number = np.arange(513).astype(kind)
-    away = [
+    number: np.ndarray = np.arange(513).astype(kind)
+    away: list[np.ndarray] = [
         function((kind(low) + number * step + part).astype(np.float64)).astype(kind) for part in (0, step / kind(2))
     ]
     here = _rounded(away[0] * per_one)

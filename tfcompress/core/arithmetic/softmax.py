@@ -17,6 +17,8 @@ def softmax(x: Codes, out: Lattice, *, kernels: str) -> Codes:
 
         e = exp(-s_x * d),   y = round(e * (1 / (sum(e) * s_y))) + z_y
 
+    (On x86: built with clang for 64-bit ARM the kernel has tables of 16-bit whole numbers; that is not followed.)
+
     reference, tflm, in 32-bit fixed point; d * s_x has 5 integer bits, the sum 12, ties away from zero:
 
         e = exp(-s_x * d) where d <= floor(31 * 2**26 / 2**l), else 0,   2**l the power of two above s_x * 2**26
