@@ -51,7 +51,7 @@ Y = np.random.default_rng(1).normal(size=(16, 3)).astype("float32")
 
 def test_they_train_and_are_saved_and_loaded(tmp_path):
     model = network()
-    model.compile(keras.optimizers.Adam(1e-2, epsilon=1e-12), "mse")
+    model.compile(keras.optimizers.Adam(1e-2, epsilon=1e-12), "mse", run_eagerly=True)
     before = [np.array(w) for w in model.trainable_weights]
     model.fit(X, Y, verbose=0)
     assert all(np.any(np.array(w) != old) for w, old in zip(model.trainable_weights, before, strict=True)
