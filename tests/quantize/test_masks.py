@@ -1,5 +1,6 @@
 """What a mask hides has no part in a range: in training and in calibration."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 import tfcompress
 from tests.tflite_export.masked_models import KEEP, MODELS, SIZE, STEPS, by_hand, features, head
-from tests.zoo import keras, layers
+from tests.zoo import answers, keras, layers
 from tfcompress.core.replay import calls
 from tfcompress.core.trace import trace
 from tfcompress.quantize.expand import expand
@@ -17,6 +18,13 @@ from tfcompress.quantize.quantizer import Quantizer, quantizers
 from tfcompress.quantize.ranges import MaskedScores
 
 rng = np.random.default_rng(0)
+
+
+@functools.cache
+def opened(name):
+    """A model, and the same taken apart."""
+    case = MODELS[name]()
+    return case, expand(trace(case.model))
 
 
 def masked_quantizers(model):
@@ -88,9 +96,8 @@ def test_saved_ranges_come_back():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_taken_apart_a_model_computes_the_same(name):
-    case = MODELS[name]()
-    flat = expand(trace(case.model))
-    np.testing.assert_allclose(flat.predict(case.x, verbose=0), case.model.predict(case.x, verbose=0), atol=2e-5)
+    case, flat = opened(name)
+    np.testing.assert_allclose(answers(flat, case.x), answers(case.model, case.x), atol=2e-5)
 
 
 def test_heads_that_share_keys_are_taken_apart_too():
@@ -101,13 +108,13 @@ def test_heads_that_share_keys_are_taken_apart_too():
     model = keras.Model([x, m], attention(x, x, attention_mask=m))
     flat = expand(trace(model))
     given = [features(), KEEP[:, None]]
-    np.testing.assert_allclose(flat.predict(given, verbose=0), model.predict(given, verbose=0), atol=2e-5)
+    np.testing.assert_allclose(answers(flat, given), answers(model, given), atol=2e-5)
     assert len(masked_quantizers(tfcompress.quantize_model(model))) == 1
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_training_sees_attention_as_float_does(name):
-    case = MODELS[name]()
+    case, flat = opened(name)
     model = tfcompress.quantize_model(case.model)
     columns = [tf.constant(c) for c in (case.x if isinstance(case.x, list) else [case.x])]
     # The hand-written softmax has two masked tensors: what its maximum reads, and the differences from that.
@@ -116,10 +123,9 @@ def test_training_sees_attention_as_float_does(name):
     for quantizer in masked_quantizers(model):
         low, high = quantizer.limits()
         assert -60 < low < 0 <= high < 60
-    seen = [probabilities(flat, columns, flat is model) for flat in (model, expand(trace(case.model)))]
     if case.keep is None or name == "written_out":
         return
-    trained, real = seen
+    trained, real = probabilities(model, columns, True), probabilities(flat, columns, False)
     keep = np.broadcast_to(case.keep, real.shape)
     looks = keep.any(-1)
     assert np.where(keep, 0.0, trained).sum(-1)[looks].max() < 1 / 256
@@ -188,7 +194,7 @@ def test_a_quantized_model_with_a_mask_is_saved_and_loaded(tmp_path):
         model = tfcompress.calibrate(tfcompress.quantize_model(case.model), case.x)
         model.save(tmp_path / f"{name}.keras")
         again = keras.models.load_model(tmp_path / f"{name}.keras")
-        np.testing.assert_array_equal(again.predict(case.x, verbose=0), model.predict(case.x, verbose=0))
+        np.testing.assert_array_equal(answers(again, case.x), answers(model, case.x))
         assert [q.ranges for q in masked_quantizers(again)] == [q.ranges for q in masked_quantizers(model)]
 
 
