@@ -9,33 +9,55 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAVORS = {"Keras 3": "0", "tf_keras": "1"}
-# What touches no Keras is tested once: the Android app, NumPy's part of low rank, and the rooms that import neither
-# TensorFlow nor Keras (an import contract sees to it). Each flavor takes some of it.
+# What touches no Keras is tested once: the Android app, NumPy's part of low rank, exact arithmetic, the exporter behind
+# the frozen function, the rooms that import neither TensorFlow nor Keras (an import contract sees to it), and the
+# stories of what becomes of finished files. Each flavor takes some of it.
 ONCE = {
     "Keras 3": (
+        "tests/core/arithmetic",
         "tests/tflite_export/auditing",
         "tests/tflite_export/bench",
+        "tests/tflite_export/test_boundary.py",
+        "tests/tflite_export/test_bundle.py",
         "tests/tflite_export/test_cli.py",
+        "tests/tflite_export/test_convert.py",
+        "tests/tflite_export/test_description.py",
+        "tests/tflite_export/test_draft.py",
+        "tests/tflite_export/test_flatbuffer.py",
+        "tests/tflite_export/test_handwritten.py",
+        "tests/tflite_export/test_integer_forms.py",
+        "tests/tflite_export/test_kernels.py",
+        "tests/tflite_export/test_learned.py",
+        "tests/tflite_export/test_leftovers.py",
+        "tests/tflite_export/test_masks.py",
+        "tests/tflite_export/test_measure.py",
         "tests/tflite_export/test_metadata.py",
         "tests/tflite_export/test_microcontroller.py",
+        "tests/tflite_export/test_normalizations.py",
+        "tests/tflite_export/test_runner.py",
+        "tests/tflite_export/test_wide.py",
+        "tests/test_stories.py::test_story[bundle]",
+        "tests/test_stories.py::test_story[devices]",
     ),
     "tf_keras": (
         "tests/android_demo",
-        "tests/core/arithmetic",
         "tests/distill/test_data_builder.py",
         "tests/factorize/test_spectrum.py",
         "tests/factorize/test_vbmf.py",
-        "tests/tflite_export/test_bundle.py",
-        "tests/tflite_export/test_flatbuffer.py",
     ),
 }
+
+
+def left_out(flavor: str) -> list[str]:
+    """What the run of the other flavor takes."""
+    paths = [path for name, own in ONCE.items() if name != flavor for path in own]
+    return [f"--deselect={path}" if "::" in path else f"--ignore={path}" for path in paths]
 
 
 def start(flavor: str, log: Path, arguments: list[str]) -> "subprocess.Popen[bytes]":
     # One core each: two TensorFlows that both want every core take longer than one after the other.
     environment = {**os.environ, "TF_USE_LEGACY_KERAS": FLAVORS[flavor], "TF_NUM_INTRAOP_THREADS": "1"}
-    others = [f"--ignore={path}" for name, paths in ONCE.items() if name != flavor for path in paths]
-    command = [sys.executable, "-m", "pytest", *others, *arguments]
+    command = [sys.executable, "-m", "pytest", *left_out(flavor), *arguments]
     with log.open("wb") as out:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=ROOT

@@ -1,6 +1,6 @@
 """The runner of both flavors counts what pytest says."""
 
-from tests.__main__ import counts
+from tests.__main__ import FLAVORS, ONCE, ROOT, counts, left_out
 
 
 def test_counts_come_from_the_closing_line_alone():
@@ -15,3 +15,10 @@ def test_a_quiet_run_closes_without_a_frame():
 
 def test_a_run_without_a_closing_line_counts_nothing():
     assert counts("Fatal Python error: Segmentation fault") == {}
+
+
+def test_what_is_tested_once_exists_and_is_left_out_by_one_flavor_alone():
+    paths = [path for own in ONCE.values() for path in own]
+    assert len(paths) == len(set(paths)) and all((ROOT / path.split("::")[0]).exists() for path in paths)
+    outs = [out.split("=")[1] for flavor in FLAVORS for out in left_out(flavor)]
+    assert sorted(outs) == sorted(paths)

@@ -1,5 +1,6 @@
 """Tools that know better: what they answer counts, and what they do to their process stays there."""
 
+import functools
 import importlib.util
 
 import numpy as np
@@ -148,10 +149,15 @@ Network summary"""
     }
 
 
+@functools.cache
+def by_rules(path, target):
+    return audit(path, target, tools=False)
+
+
 def test_the_real_files_by_rules(shared):
     for path in sorted((shared / "data" / "tflite").glob("*.tflite")):
         for target in TARGETS:
-            found = audit(path, target, tools=False)
+            found = by_rules(path, target)
             assert found.rows and f"on {target}" in str(found)
             assert all(bool(row.reason) is (row.verdict != "runs") for row in found.rows)
 
@@ -164,7 +170,7 @@ def test_the_real_files_on_every_target(shared):
     disagreements = []
     for path in files:
         for target in TARGETS:
-            found, ruled = audit(path, target), audit(path, target, tools=False)
+            found, ruled = audit(path, target), by_rules(path, target)
             assert found.rows and str(found) and found.to_json()
             for row, rule in zip(found.rows, ruled.rows, strict=True):
                 assert bool(row.reason) is (row.verdict != "runs"), (path.name, target, row)
