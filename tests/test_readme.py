@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import tfcompress
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -33,3 +35,7 @@ def test_checks_run_the_second_command_of_readme_as_it_stands():
         ["-m", "tests"],
     ]
     assert commands[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_table_of_operations_is_the_code_s():
+    assert f"\n{tfcompress.quantize.faithful_ops()}\n" in README

@@ -3,6 +3,7 @@
 from tfcompress.core.grid import Grid
 from tfcompress.quantize.calibration import calibrate
 from tfcompress.quantize.callbacks import FreezeBatchNorm, FreezeRanges
+from tfcompress.quantize.faithful import faithful_ops
 from tfcompress.quantize.qat import quantize_model
 from tfcompress.quantize.quantizer import Quantizer
 from tfcompress.quantize.ranges import LearnedStep, MaskedScores, MovingAverage, Percentile
@@ -20,5 +21,6 @@ __all__ = [
     "Quantizer",
     "Scheme",
     "calibrate",
+    "faithful_ops",
     "quantize_model",
 ]
