@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.core.arithmetic import single
-from tfcompress.core.arithmetic import elementwise, onepass, rectifiers, tables
+from tfcompress.core.arithmetic import elementwise, onepass, rectifiers, resize, tables
 from tfcompress.core.arithmetic.codes import KERNELS, Codes
 
 FIRST, SECOND = (grid.astype(np.float32) for grid in np.meshgrid(np.arange(-128, 128), np.arange(-128, 128)))
@@ -34,6 +34,20 @@ def test_compiled_and_step_by_step_agree_on_every_pair_of_codes(name, kernels, m
             compiled = OPERATIONS[name](a, b, out, kernels).values.numpy()
         np.testing.assert_array_equal(compiled, plain)
         assert len(np.unique(plain)) > 3
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_resizing_compiled_and_step_by_step(kernels, monkeypatch):
+    codes = single.codes(single.random_codes(np.random.default_rng(1), (2, 14, 15, 9)), single.lattice(0.1, 3))
+
+    def resized():
+        return resize.resize_bilinear(
+            codes, size=(31, 28), align_corners=False, half_pixel_centers=True, kernels=kernels
+        ).values.numpy()
+
+    plain = resized()
+    monkeypatch.setattr(onepass, "LARGE", 0)
+    np.testing.assert_array_equal(resized(), plain)
 
 
 @pytest.mark.parametrize("size", [2, 300])

@@ -38,9 +38,25 @@ def in_one_pass(function: Callable[..., tf.Tensor], tensors: Sequence[tf.Tensor]
 
     operands = [*(flat(t) for t in tensors), *numbers]
     kinds = (*[((None,), tf.float32)] * len(tensors), *((tuple(n.shape), n.dtype) for n in numbers))
-    large = tf.constant(math.prod(static.as_list()) > LARGE) if known else tf.reduce_prod(shape) > LARGE
-    made = either(large, lambda: _compiled(function, kinds)(*operands), lambda: function(*operands))
-    return tf.ensure_shape(tf.reshape(made, shape), static)
+    count = tf.constant(math.prod(static.as_list())) if known else tf.reduce_prod(shape)
+    return tf.ensure_shape(tf.reshape(compiled_if_large(function, kinds, count, *operands), shape), static)
+
+
+def compiled_if_large(
+    function: Callable[..., tf.Tensor], kinds: tuple[Any, ...], count: tf.Tensor, *operands: tf.Tensor
+) -> tf.Tensor:
+    """function(*operands), compiled where `count` elements are more than `LARGE`.
+
+    Args:
+        function: as in `in_one_pass`.
+        kinds: shape (None: a size of which there may be several) and type of each operand.
+        count: how many elements are computed.
+        operands: tensors.
+
+    >>> float(compiled_if_large(tf.square, (((), tf.float32),), tf.constant(1), tf.constant(3.0)))
+    9.0
+    """
+    return either(count > LARGE, lambda: _compiled(function, kinds)(*operands), lambda: function(*operands))
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcompress.core.arithmetic.codes import Codes, check_kernels
+from tfcompress.core.arithmetic.onepass import compiled_if_large
 
 # First index, second index and the second's weight for each place of an axis.
 Places = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -53,20 +54,41 @@ def resize_bilinear(x: Codes, *, size: Sequence[int], align_corners: bool, half_
     if align_corners and half_pixel_centers:
         raise ValueError("`align_corners` and `half_pixel_centers` exclude each other. Received: both True")
     delegated = kernels == "xnnpack" and x.lattice.bits == 8
-    bits = 11 if delegated else 10
     places = _single_places if delegated else _whole_places
-    kind = tf.int32 if x.lattice.bits == 8 else tf.int64
-    values = tf.cast(x.values, kind)
+    made = [places(x.values.shape[axis + 1], size[axis], align_corners, half_pixel_centers) for axis in (0, 1)]
+    operands = [tf.constant(part.astype(np.int32)) for axis in made for part in axis]
+    function = _in_11_bits if delegated else _in_10_bits if x.lattice.bits == 8 else _of_16_bits
+    kinds = (((None,) * 4, tf.float32), *[((None,), tf.int32)] * 6)
+    shape = tf.shape(x.values)
+    count = shape[0] * size[0] * size[1] * shape[3]
+    values = compiled_if_large(function, kinds, count, x.values, *operands)
+    return Codes(tf.ensure_shape(values, [x.values.shape[0], *size, x.values.shape[3]]), x.lattice)
+
+
+def _in_11_bits(x: tf.Tensor, *places: tf.Tensor) -> tf.Tensor:
+    values = _summed(tf.cast(x, tf.int32), places, 11)
+    return tf.cast(tf.bitwise.right_shift(values + (1 << 21), 22), tf.float32)
+
+
+def _in_10_bits(x: tf.Tensor, *places: tf.Tensor) -> tf.Tensor:
+    values = _summed(tf.cast(x, tf.int32), places, 10)
+    return tf.cast(tf.bitwise.right_shift(values + (1 << 19) - tf.cast(values < 0, tf.int32), 20), tf.float32)
+
+
+def _of_16_bits(x: tf.Tensor, *places: tf.Tensor) -> tf.Tensor:
+    values = _summed(tf.cast(x, tf.int64), places, 10)
+    nearer = tf.cast(values < 0, tf.int64)  # -1/2 goes down
+    return tf.cast(tf.bitwise.right_shift(values + (1 << 19) - nearer, tf.constant(20, tf.int64)), tf.float32)
+
+
+def _summed(values: tf.Tensor, places: Sequence[tf.Tensor], bits: int) -> tf.Tensor:
+    """The sum over the four neighbours, in steps of 2**-(2 * bits)."""
     for axis in (1, 2):
-        first, second, weight = places(x.values.shape[axis], size[axis - 1], align_corners, half_pixel_centers)
-        ratio = tf.cast(weight.reshape([-1] + [1] * (3 - axis)), kind)
+        first, second, weight = places[3 * axis - 3 : 3 * axis]
+        ratio = tf.cast(tf.reshape(weight, [-1] + [1] * (3 - axis)), values.dtype)
         near, far = tf.gather(values, first, axis=axis), tf.gather(values, second, axis=axis)
         values = near * (1 << bits) + (far - near) * ratio
-    half = 1 << (2 * bits - 1)
-    if not delegated:
-        half -= tf.cast(values < 0, kind)  # -1/2 goes down
-    values = tf.bitwise.right_shift(values + half, tf.cast(2 * bits, kind))
-    return Codes(tf.cast(values, tf.float32), x.lattice)
+    return values
 
 
 def _single_places(before: int, after: int, align: bool, centred: bool) -> Places:
