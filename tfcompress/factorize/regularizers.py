@@ -37,6 +37,7 @@ class NuclearNorm(Regularizer):
     Source: Fazel 2002, "Matrix rank minimization with applications"; for tensors the overlapped norm of Tomioka et al.
         2010, arXiv:1010.0789.
 
+    >>> keras = tf.keras
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, kernel_initializer="identity")])
     >>> penalty = NuclearNorm(0.25)
     >>> penalty.attach(model)
