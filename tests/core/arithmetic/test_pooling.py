@@ -14,6 +14,7 @@ WINDOWS = [  # window, strides, padding, height and width
     ((3, 3), (1, 1), "SAME", (40, 31)),
     ((3, 2), (2, 1), "SAME", (40, 41)),
     ((7, 9), (7, 9), "VALID", (63, 63)),
+    ((40, 40), (3, 3), "SAME", (43, 44)),
     ((1, 1), (2, 2), "VALID", (64, 64)),
 ]
 POOLS = {"AVERAGE_POOL_2D": pooling.average_pool, "MAX_POOL_2D": pooling.max_pool}

@@ -49,14 +49,19 @@ def average_pool(
     [2.0, -2.0]
     """
     check_kernels(kernels)
-    pooled = tf.nn.avg_pool2d(x.values, window, strides, padding)
+    sums = tf.float32 if x.lattice.bits == 8 else tf.float64  # that hold the sum of a window exactly
+    pooled = tf.nn.avg_pool2d(tf.cast(x.values, sums), window, strides, padding)
     count = np.outer(*(_counted(x.values.shape[axis + 1], window[axis], strides[axis], padding) for axis in (0, 1)))[
         None, :, :, None
     ]
-    # The mean times n is within a rounding of the sum, a whole number; the division that counts is one of integers.
-    total = tf.cast(tf.round(pooled * count.astype(np.float32)), tf.int32)
-    codes = tf.sign(total) * ((2 * tf.abs(total) + count) // (2 * count))
-    return clamped(tf.cast(codes, tf.float32), x.lattice, low, high)
+    # The mean times n is within a rounding of the sum, a whole number. Quotients by 2 n lie at least 1 / (2 n) apart:
+    # `more` is far below that and far above what a product with the reciprocal is off.
+    small = x.lattice.bits == 8 and count.max() <= 1024
+    kind, more = (np.float32, 2.0**-13) if small else (np.float64, 2.0**-30)
+    total = tf.cast(tf.round(pooled * tf.constant(count, sums)), kind)
+    half, reciprocal = count.astype(kind) / kind(2), (1.0 / count).astype(kind)
+    whole = tf.floor((tf.abs(total) + half) * reciprocal + more)
+    return clamped(tf.sign(total) * whole, x.lattice, low, high)
 
 
 def _counted(size: int, window: int, stride: int, padding: str) -> np.ndarray:
