@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.core.arithmetic.layers import layer, on_ties
-from tfcompress.core.arithmetic import products
+from tfcompress.core.arithmetic import onepass
 from tfcompress.core.arithmetic.codes import KERNELS
 from tfcompress.core.arithmetic.convolutions import conv_2d, depthwise_conv_2d, transpose_conv
 
@@ -89,7 +89,7 @@ def test_packed_sums_on_the_boundaries_between_codes():
 @pytest.mark.parametrize("packed", [False, True])
 def test_large_tensors_are_rounded_in_one_pass(packed, kernels):
     made = layer(np.random.default_rng(8), "DEPTHWISE_CONV_2D", (5, 64, 64, 15), (1, 1, 1, 15), packed=packed)
-    assert made.x.size > products._LARGE
+    assert made.x.size > onepass.LARGE
     check(made, kernels)
 
 

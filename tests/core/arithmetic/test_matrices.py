@@ -133,8 +133,11 @@ def test_in_a_graph_of_any_batch_size_and_compiled(kernels, jit):
 def test_the_leading_axes_of_a_dense_layer_are_kept():
     made = layer(np.random.default_rng(8), "FULLY_CONNECTED", (24, 16), (5, 16))
     flat = made.computed("xnnpack").values.numpy()
-    deep = made.computed("xnnpack", tf.reshape(tf.constant(made.x, tf.float32), [2, 3, 4, 16])).values.numpy()
-    np.testing.assert_array_equal(deep, flat.reshape(2, 3, 4, 5))
+    x = tf.reshape(tf.constant(made.x, tf.float32), [2, 3, 4, 16])
+    np.testing.assert_array_equal(made.computed("xnnpack", x).values, flat.reshape(2, 3, 4, 5))
+    function = tf.function(lambda x: made.computed("xnnpack", x).values)
+    traced = function.get_concrete_function(tf.TensorSpec([None, 3, 4, 16], tf.float32))
+    assert traced.output_shapes.as_list() == [None, 3, 4, 5]
 
 
 def test_an_unknown_kernel_set_is_refused():

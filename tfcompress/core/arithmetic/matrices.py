@@ -62,7 +62,8 @@ def fully_connected(
     found = summed(flat, kernel, bias, contraction, depth=inputs, axes=(1,), padded=False, dtype=dtype)
     shared = rounding == "up" and kernel_scale.shape.num_elements() == 1
     made = requantized(found, x.lattice, kernel_scale, out, rounding, low, high, shared=shared)
-    return Codes(tf.reshape(made.values, tf.concat([tf.shape(x.values)[:-1], [outputs]], 0)), out)
+    values = tf.reshape(made.values, tf.concat([tf.shape(x.values)[:-1], [outputs]], 0))
+    return Codes(tf.ensure_shape(values, [*x.values.shape[:-1], outputs]), out)
 
 
 def batch_matmul(

@@ -28,9 +28,7 @@ import tensorflow as tf
 
 from tfcompress.core.arithmetic import requantize, sums
 from tfcompress.core.arithmetic.codes import Codes, Lattice, clamped, quotient
-
-# From so many elements on compiling pays: about a tenth of a second once for each shape.
-_LARGE = 2**18
+from tfcompress.core.arithmetic.onepass import compiled_if_large
 
 
 def centered(x: Codes) -> tf.Tensor:
@@ -90,14 +88,14 @@ def requantized(
     if out.bits == 16 and way != "up":
         return clamped(requantize.rounded_short(total, factor) + tf.cast(out.zero, tf.int64), out, low, high)
     if way == "single":
-        return in_one_pass(_once, total, [quotient(x.scale * kernel_scale, out.scale)], out, low, high)
+        return _passed(_once, total, [quotient(x.scale * kernel_scale, out.scale)], out, low, high)
     channels = total.shape[-1]
     ties_up = tf.range(channels) < channels // 8 * 8 if way == "eights" else tf.constant([way == "up"])
     parts = [factor.mantissa, factor.shift, ties_up]
-    return in_one_pass(_twice, tf.cast(total, tf.int32), parts, out, low, high)
+    return _passed(_twice, tf.cast(total, tf.int32), parts, out, low, high)
 
 
-def in_one_pass(
+def _passed(
     function: Callable[..., tf.Tensor],
     total: tf.Tensor,
     parts: Sequence[tf.Tensor],
@@ -105,23 +103,13 @@ def in_one_pass(
     low: tf.Tensor | None,
     high: tf.Tensor | None,
 ) -> Codes:
-    """Rounds and clamps; a large tensor in one compiled pass, instead of up to a dozen through memory.
-
-    Args:
-        function: `_once` or `_twice`.
-        total: sums [..., channels].
-        parts: what the function multiplies by and how it rounds, each [channels] or [1].
-        out: the output's lattice.
-        low: smallest code that a fused activation leaves, or None.
-        high: largest, or None.
-    """
+    """Rounds and clamps sums [..., channels] by `_once` or `_twice`; `parts`, their factors, are [channels] or [1]."""
     channels = total.shape[-1]
     ends = [tf.cast(end, tf.int32) for end in (out.first if low is None else low, out.last if high is None else high)]
-    each = [tf.broadcast_to(part, [channels]) for part in parts]
-    operands = (tf.reshape(total, [-1, channels]), *each, out.zero, *ends)
-    compiled = _COMPILED[function]
-    made = tf.cond(tf.size(total) > _LARGE, lambda: compiled(*operands), lambda: function(*operands))
-    return Codes(tf.reshape(made, tf.shape(total)), out)
+    operands = (tf.reshape(total, [-1, channels]), *(tf.broadcast_to(p, [channels]) for p in parts), out.zero, *ends)
+    kinds = (((None, channels), total.dtype), *((tuple(operand.shape), operand.dtype) for operand in operands[1:]))
+    made = compiled_if_large(function, kinds, tf.size(total), *operands)
+    return Codes(tf.ensure_shape(tf.reshape(made, tf.shape(total)), total.shape), out)
 
 
 def _once(total: tf.Tensor, factor: tf.Tensor, zero: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
@@ -140,19 +128,6 @@ def _twice(
 ) -> tf.Tensor:
     rounded = requantize.rounded_twice(total, requantize.FixedPoint(mantissa, shift), ties_up=ties_up)
     return tf.cast(tf.clip_by_value(rounded + zero, low, high), tf.float32)
-
-
-def _of(total: tf.DType, *parts: tf.DType) -> list[tf.TensorSpec]:
-    """Signature of a function for `in_one_pass`: one trace for tensors of any size."""
-    numbers = [tf.TensorSpec([], tf.int32)] * 3
-    return [tf.TensorSpec([None, None], total), *(tf.TensorSpec([None], part) for part in parts), *numbers]
-
-
-_SIGNATURES = {_once: _of(tf.float32, tf.float32), _twice: _of(tf.int32, tf.int64, tf.int64, tf.bool)}
-_COMPILED = {
-    function: tf.function(function, jit_compile=True, input_signature=signature)
-    for function, signature in _SIGNATURES.items()
-}
 
 
 def summed(
