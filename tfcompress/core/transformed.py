@@ -320,7 +320,9 @@ def finalize(model: Any) -> Any:
     """The same model with its transforms applied for good: plain layers that hold the transformed weights.
 
     After it, a quantized kernel holds at most 2**bits - 1 distinct values a channel, and the model can be saved,
-    exported or trained on as any other. Quantizers of activations stay where they are.
+    exported or trained on as any other. Quantizers of activations stay where they are. The integers of a kernel set
+    (`quantize_model(kernels=)`) are computed from the transforms, so a finalized model only rounds to its grids: to
+    compare a file with it to the last bit, export and keep the model itself.
 
     Args:
         model: a model that `tfcompress` has made; it is not changed.
