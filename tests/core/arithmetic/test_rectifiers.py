@@ -8,8 +8,8 @@ from tests.core.arithmetic import single
 from tfcompress.core.arithmetic import rectifiers
 from tfcompress.core.arithmetic.codes import KERNELS, Lattice
 
-EVERY = np.tile(np.arange(-128, 128), 32).reshape(1, -1).astype(np.int8)
-WIDE = np.concatenate([np.random.default_rng(0).integers(-32768, 32768, 11995), [-32768, 32767, -1, 0, 1]])
+EVERY = np.tile(np.arange(-128, 128), 64).reshape(1, -1).astype(np.int8)
+WIDE = np.concatenate([np.random.default_rng(0).integers(-32768, 32768, 15995), [-32768, 32767, -1, 0, 1]])
 VALUES = {8: EVERY, 16: WIDE.reshape(1, -1).astype(np.int16)}
 
 
@@ -42,7 +42,7 @@ def check(kind, function, pairs, kernels, options=None):
     [(8, 8, (0.2, 5.0)), (8, 8, (2e-3, 500.0)), (16, 16, (0.2, 5.0)), (16, 8, (100.0, 500.0)), (8, 16, (2e-3, 1e-2))],
 )
 def test_requantize(bits, out_bits, ends, kernels):
-    pairs = lattices(bits, out_bits, ends, 12)
+    pairs = lattices(bits, out_bits, ends)
     check("QUANTIZE", rectifiers.requantize, pairs, kernels, schema.QuantizeOptionsT())
 
 

@@ -8,8 +8,8 @@ from tests.core.arithmetic import single
 from tfcompress.core.arithmetic import tables
 from tfcompress.core.arithmetic.codes import KERNELS
 
-EVERY = np.tile(np.arange(-128, 128), 32).reshape(1, -1).astype(np.int8)
-LATTICES = 13
+EVERY = np.tile(np.arange(-128, 128), 64).reshape(1, -1).astype(np.int8)
+LATTICES = 7
 
 
 def check(kind, function, outs, kernels, options=None, scales=(1e-3, 0.6)):
