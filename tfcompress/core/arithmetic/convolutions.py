@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels
-from tfcompress.core.arithmetic.products import requantized, sum_type, summed, way
+from tfcompress.core.arithmetic.products import product, requantized, way
 
 
 def conv_2d(
@@ -65,7 +65,10 @@ def conv_2d(
     def contraction(values: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         return tf.nn.conv2d(values, window, list(strides), padding, dilations=list(dilations))
 
-    found = summed(
+    def rounded(total: tf.Tensor) -> tf.Tensor:
+        return requantized(total, x.lattice, kernel_scale, out, rounding, low, high).values
+
+    found = product(
         x,
         window,
         bias,
@@ -73,9 +76,9 @@ def conv_2d(
         depth=rows * columns * channels,
         axes=(0, 1, 2),
         padded=padding == "SAME" and rows * columns > 1,
-        dtype=sum_type(rounding),
+        then=rounded,
     )
-    return requantized(found, x.lattice, kernel_scale, out, rounding, low, high)
+    return Codes(found, out)
 
 
 def depthwise_conv_2d(
@@ -129,7 +132,10 @@ def depthwise_conv_2d(
     def contraction(values: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         return tf.nn.depthwise_conv2d(values, window, [1, *strides, 1], padding, dilations=list(dilations))
 
-    found = summed(
+    def rounded(total: tf.Tensor) -> tf.Tensor:
+        return requantized(total, x.lattice, kernel_scale, out, rounding, low, high).values
+
+    found = product(
         x,
         window,
         bias,
@@ -137,9 +143,9 @@ def depthwise_conv_2d(
         depth=rows * columns,
         axes=(0, 1),
         padded=padding == "SAME" and rows * columns > 1,
-        dtype=sum_type(rounding),
+        then=rounded,
     )
-    return requantized(found, x.lattice, kernel_scale, out, rounding, low, high)
+    return Codes(found, out)
 
 
 def transpose_conv(
@@ -189,7 +195,10 @@ def transpose_conv(
         shape = [tf.shape(values)[0], *size, outputs]
         return tf.nn.conv2d_transpose(values, window, shape, list(strides), padding)
 
-    found = summed(
+    def rounded(total: tf.Tensor) -> tf.Tensor:
+        return requantized(total, x.lattice, kernel_scale, out, way(kernels), low, high).values
+
+    found = product(
         x,
         window,
         bias,
@@ -197,6 +206,6 @@ def transpose_conv(
         depth=rows * columns * channels,
         axes=(0, 1, 3),
         padded=True,
-        dtype=sum_type(way(kernels)),
+        then=rounded,
     )
-    return requantized(found, x.lattice, kernel_scale, out, way(kernels), low, high)
+    return Codes(found, out)

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tfcompress.core.arithmetic import requantize, sums
 from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped, quotient
-from tfcompress.core.arithmetic.products import centered, real_factor, requantized, sum_type, summed, way
+from tfcompress.core.arithmetic.products import centered, product, real_factor, requantized, way
 
 
 def fully_connected(
@@ -57,12 +57,14 @@ def fully_connected(
     rounding = way(kernels, packed=packed and inputs % 2 == 1)  # XNNPACK takes whole bytes only
     if kernels == "reference" or (kernels == "xnnpack" and out.bits == 16):
         rounding = "up" if kernels == "xnnpack" and bias is None else "double"
-    flat = Codes(tf.reshape(x.values, [-1, inputs]), x.lattice)
-    dtype = sum_type(rounding)
-    found = summed(flat, kernel, bias, contraction, depth=inputs, axes=(1,), padded=False, dtype=dtype)
     shared = rounding == "up" and kernel_scale.shape.num_elements() == 1
-    made = requantized(found, x.lattice, kernel_scale, out, rounding, low, high, shared=shared)
-    values = tf.reshape(made.values, tf.concat([tf.shape(x.values)[:-1], [outputs]], 0))
+
+    def rounded(total: tf.Tensor) -> tf.Tensor:
+        return requantized(total, x.lattice, kernel_scale, out, rounding, low, high, shared=shared).values
+
+    flat = Codes(tf.reshape(x.values, [-1, inputs]), x.lattice)
+    found = product(flat, kernel, bias, contraction, depth=inputs, axes=(1,), padded=False, then=rounded)
+    values = tf.reshape(found, tf.concat([tf.shape(x.values)[:-1], [outputs]], 0))
     return Codes(tf.ensure_shape(values, [*x.values.shape[:-1], outputs]), out)
 
 

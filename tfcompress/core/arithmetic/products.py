@@ -51,11 +51,6 @@ def way(kernels: str, *, packed: bool = False) -> str:
     return "up" if packed else "single"
 
 
-def sum_type(way: str) -> tf.DType:
-    """What the rounding starts from: XNNPACK's from the sum as float32, the others from the sum itself."""
-    return tf.float32 if way == "single" else tf.int32
-
-
 def requantized(
     total: tf.Tensor,
     x: Lattice,
@@ -70,7 +65,7 @@ def requantized(
     """From sums to codes.
 
     Args:
-        total: sums of `sum_type(way)`; int64 in 16 bits.
+        total: float32 or int32 sums; int64 in 16 bits.
         x: the input's lattice.
         kernel_scale: float32 [out] or [1].
         out: the output's lattice.
@@ -92,7 +87,7 @@ def requantized(
     channels = total.shape[-1]
     ties_up = tf.range(channels) < channels // 8 * 8 if way == "eights" else tf.constant([way == "up"])
     parts = [factor.mantissa, factor.shift, ties_up]
-    return _passed(_twice, tf.cast(total, tf.int32), parts, out, low, high)
+    return _passed(_twice, total, parts, out, low, high)
 
 
 def _passed(
@@ -126,11 +121,13 @@ def _twice(
     low: tf.Tensor,
     high: tf.Tensor,
 ) -> tf.Tensor:
-    rounded = requantize.rounded_twice(total, requantize.FixedPoint(mantissa, shift), ties_up=ties_up)
+    rounded = requantize.rounded_twice(
+        tf.cast(total, tf.int32), requantize.FixedPoint(mantissa, shift), ties_up=ties_up
+    )
     return tf.cast(tf.clip_by_value(rounded + zero, low, high), tf.float32)
 
 
-def summed(
+def product(
     x: Codes,
     kernel: tf.Tensor,
     bias: tf.Tensor | None,
@@ -139,25 +136,25 @@ def summed(
     depth: int,
     axes: tuple[int, ...],
     padded: bool,
-    dtype: tf.DType,
+    then: Callable[[tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
-    """The sums, of type `dtype` (int64 in 16 bits).
+    """What `then` makes of the sums.
 
     Args:
         x: the input.
         kernel: codes, as `contraction` takes them.
-        bias: of the sums' steps, or None.
+        bias: in the sums' steps, or None.
         contraction: adds up products.
         depth: how many.
         axes: of the kernel, those that are summed over.
         padded: zeros are put around the input.
-        dtype: see `sum_type`.
+        then: from the sums (float32 or int32; int64 in 16 bits) to codes' values.
     """
     if x.lattice.bits == 16:
-        return sums.wide_total(x.values, kernel, bias, contraction)
+        return then(sums.wide_total(x.values, kernel, bias, contraction))
     if padded:  # padding means real zeros
-        return sums.total(centered(x), kernel, bias, contraction, reach=255.0, depth=depth, axes=axes, dtype=dtype)
+        return sums.total(centered(x), kernel, bias, contraction, reach=255.0, depth=depth, axes=axes, then=then)
     # sum of (x - z) * w = sum of x * w - z * sum of w: the activations need no pass of their own.
     columns = tf.cast(tf.reshape(tf.reduce_sum(kernel, axes), [-1]), tf.int32)
     moved = (0 if bias is None else tf.cast(bias, tf.int32)) - x.lattice.zero * columns
-    return sums.total(x.values, kernel, moved, contraction, reach=128.0, depth=depth, axes=axes, dtype=dtype)
+    return sums.total(x.values, kernel, moved, contraction, reach=128.0, depth=depth, axes=axes, then=then)

@@ -31,9 +31,9 @@ def total(
     reach: float,
     depth: int,
     axes: tuple[int, ...],
-    dtype: tf.DType,
+    then: Callable[[tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
-    """The sums of products of `values` and `kernel`, plus the bias.
+    """What `then` makes of the sums of products of `values` and `kernel`, plus the bias.
 
     Args:
         values: float32 whole numbers.
@@ -43,10 +43,7 @@ def total(
         reach: the largest |value| there can be.
         depth: how many products are summed up.
         axes: of the kernel, those that are summed over.
-        dtype: of the result. tf.float32: the sum's nearest number; tf.int32: the sum itself.
-
-    Returns:
-        The sums, in `dtype`.
+        then: takes the exact sums, as float32 where it holds them, else as int32.
     """
     zero = tf.zeros([1], tf.int32) if bias is None else tf.cast(bias, tf.int32)
     bound = reach * tf.reduce_max(tf.reduce_sum(tf.abs(kernel), axes)) + tf.cast(
@@ -55,10 +52,10 @@ def total(
 
     def at_once() -> tf.Tensor:
         sums = contraction(values, kernel)
-        return tf.cast(sums if bias is None else tf.nn.bias_add(sums, tf.cast(zero, tf.float32)), dtype)
+        return then(sums if bias is None else tf.nn.bias_add(sums, tf.cast(zero, tf.float32)))
 
     def in_parts() -> tf.Tensor:
-        return tf.cast(_by_digits(values, kernel, contraction, reach, depth) + zero, dtype)
+        return then(_by_digits(values, kernel, contraction, reach, depth) + zero)
 
     # A float32 sum of many magnitudes is itself rounded; the margin is wider than its error.
     return tf.cond(bound < EXACT * (1 - 2**-8), at_once, in_parts)
