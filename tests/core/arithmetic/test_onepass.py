@@ -1,5 +1,7 @@
 """Compiled, the whole-number arithmetic gives the same integers as step by step."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -73,3 +75,16 @@ def test_shapes_broadcast_and_are_known():
     found = onepass.in_one_pass(tf.multiply, [a, b])
     np.testing.assert_array_equal(found, [[3.0, 4.0], [6.0, 8.0]])
     assert found.shape.as_list() == [2, 2]
+
+
+def test_under_several_replicas_nothing_is_compiled(monkeypatch):
+    def refused(function, kinds):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(onepass, "LARGE", 0)
+    monkeypatch.setattr(onepass, "_compiled", refused)
+    operands = [tf.constant([1.0, 2.0]), tf.constant(3.0)]
+    with pytest.raises(AssertionError, match="compiled"):
+        onepass.in_one_pass(tf.add, operands)
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: SimpleNamespace(num_replicas_in_sync=2))
+    np.testing.assert_array_equal(onepass.in_one_pass(tf.add, operands), [4.0, 5.0])

@@ -47,6 +47,8 @@ def compiled_if_large(
 ) -> tf.Tensor:
     """function(*operands), compiled where `count` elements are more than `LARGE`.
 
+    Under a strategy of several replicas nothing is compiled: XLA does not run on several of a processor's.
+
     Args:
         function: as in `in_one_pass`.
         kinds: shape (None: a size of which there may be several) and type of each operand.
@@ -56,6 +58,8 @@ def compiled_if_large(
     >>> float(compiled_if_large(tf.square, (((), tf.float32),), tf.constant(1), tf.constant(3.0)))
     9.0
     """
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        return function(*operands)
     return either(count > LARGE, lambda: _compiled(function, kinds)(*operands), lambda: function(*operands))
 
 
