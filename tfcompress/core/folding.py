@@ -76,7 +76,7 @@ def integer_kernel(layer: Any, norm: Any = None) -> IntegerKernel | None:
         codes *= tf.reshape(tf.cast(tf.where(factor < 0, -1.0, 1.0), tf.float32), [-1] + [1] * (codes.shape.rank - 1))
         steps = tf.cast(tf.abs(factor) * tf.cast(steps, tf.float64), tf.float32)
     if steps.shape[0] == channels:
-        steps = _living(codes, steps)
+        codes, steps = _living(codes, steps)
     return IntegerKernel(f"{layer.name}/{kernels[0]}", codes, steps, real)
 
 
@@ -98,13 +98,18 @@ def _affine(norm: Any) -> tuple[tf.Tensor, tf.Tensor, Any]:
     return factor, mean, tf.cast(flavor.read(norm.beta), tf.float64) if norm.center else 0.0
 
 
-def _living(codes: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
-    """A channel of zeros has no scale of its own: it gets the mean of the others', on which its bias is then held."""
-    alive = tf.reduce_any(tf.reshape(codes, [codes.shape[0], -1]) != 0, axis=1) & (steps > 0)
+def _living(codes: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A channel of zeros has no scale of its own: it gets the mean of the others', on which its bias is then held.
+
+    A channel that the normalization multiplies by zero becomes one of zeros.
+    """
+    column = [-1] + [1] * (codes.shape.rank - 1)
+    codes = tf.where(tf.reshape(steps > 0, column), codes, tf.zeros_like(codes))
+    alive = tf.reduce_any(tf.reshape(codes, [codes.shape[0], -1]) != 0, axis=1)
     count = tf.reduce_sum(tf.cast(alive, tf.float64))
     total = tf.reduce_sum(tf.where(alive, tf.cast(steps, tf.float64), tf.zeros([], tf.float64)))
     mean = tf.cast(tf.where(count > 0, total / tf.maximum(count, 1.0), tf.ones([], tf.float64)), tf.float32)
-    return tf.where(alive, steps, mean)
+    return codes, tf.where(alive, steps, mean)
 
 
 def integer_kernels(model: Any) -> list[IntegerKernel]:

@@ -167,7 +167,7 @@ def divided(step: Step) -> Any:
     operands = _operands(step)
     if len(operands) != 2 or not isinstance(operands[0], Codes) or not isinstance(operands[1], np.ndarray):
         return None
-    factor = constant(1.0 / operands[1].astype(np.float32))
+    factor = constant(np.asarray(np.float32(1.0) / operands[1].astype(np.float32)))
     if factor is None:
         return None
     x = operands[0]
@@ -279,7 +279,9 @@ def looked_up(step: Step) -> Any:
     """GATHER: rows of a table on the table's own scale."""
     wrapper = step.call.operation
     table = wrapper.on_grid("embeddings") if isinstance(wrapper, Transformed) else None
-    if table is None or tf.size(table[1]) != 1 or len(step.values) != 1 or isinstance(step.values[0], (Codes, Pending)):
+    if table is None or len(step.values) != 1 or isinstance(step.values[0], (Codes, Pending)):
+        return None
+    if table[1].shape.num_elements() != 1:
         return None
     rows = tf.gather(table[0], tf.cast(step.values[0], tf.int32))
     return Codes(rows, Lattice(tf.reshape(table[1], []), tf.zeros([], tf.int32)))
