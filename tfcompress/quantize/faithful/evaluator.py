@@ -5,11 +5,13 @@ from typing import Any
 import tensorflow as tf
 
 from tfcompress.core import flavor
+from tfcompress.core.arithmetic import tables
 from tfcompress.core.arithmetic.codes import Codes, check_kernels, codes_of
 from tfcompress.core.arithmetic.rectifiers import relu, relu6, requantize
 from tfcompress.core.replay import Call, calls, run
 from tfcompress.core.transformed import Transformed
 from tfcompress.quantize.faithful.operations import RULES, Step, moved, name_of
+from tfcompress.quantize.faithful.patterns import hard_swishes
 from tfcompress.quantize.faithful.pending import Pending
 from tfcompress.quantize.faithful.products import product
 from tfcompress.quantize.kinds import Kind, kind_of, relu_of
@@ -86,6 +88,8 @@ class Walk:
     def __init__(self, kernels: str, model: Any) -> None:
         self._kernels = kernels
         self._inputs = {id(t) for t in flavor.flatten(flavor.graph_inputs(model))}
+        self._swishes = hard_swishes(model)
+        self._rounded: dict[int, Codes] = {}
         self.notes: dict[str, str] = {}
 
     def call(self, step: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -104,13 +108,25 @@ class Walk:
 
         values = [given[id(t)] for t in symbols]
         if isinstance(operation, Quantizer):
-            return self._quantized(operation, values[0], id(symbols[0]) in self._inputs)
+            codes = self._quantized(operation, values[0], id(symbols[0]) in self._inputs)
+            self._rounded[id(step.outputs[0])] = codes
+            return codes
+        whole = self._swished(step, in_reals)
+        if whole is not None:
+            return whole
         made = self._made(Step(step, values, self._kernels, in_reals, apply), operation)
         if made is not None:
             return made
         if any(isinstance(v, (Codes, Pending)) for v in values):
             self.notes[operation.name] = f"no exact formula for this {name_of(operation)} on {self._kernels} kernels"
         return in_reals()
+
+    def _swished(self, step: Call, real: Any) -> Pending | None:
+        """HARD_SWISH at the end of the calls that spell it."""
+        x = self._rounded.get(id(self._swishes.get(id(step.outputs[0])))) if step.outputs else None
+        if x is None or x.lattice.bits != 8:
+            return None
+        return Pending("HARD_SWISH", lambda out, low, high: tables.hard_swish(x, out, kernels=self._kernels), real)
 
     @staticmethod
     def _tensors(args: tuple, kwargs: dict[str, Any], step: Call) -> list[Any]:

@@ -110,6 +110,21 @@ def mean_of_places(step: Step) -> Any:
     )
 
 
+def mean_of_axes(step: Step) -> Any:
+    """MEAN of an operation, not over the rows of a batch."""
+    x, operation, given = step.codes, step.call.operation, step.call.kwargs
+    axis = getattr(operation, "axis", None)
+    axis = given.get("axis", step.call.args[1] if len(step.call.args) > 1 else None) if axis is None else axis
+    if x is None or axis is None:
+        return None
+    rank = x.values.shape.rank
+    axes = [int(a) % rank for a in (axis if isinstance(axis, (list, tuple)) else [axis])]
+    keep = bool(getattr(operation, "keepdims", False) or given.get("keepdims", False))
+    if 0 in axes or any(x.values.shape[a] is None for a in axes):
+        return None
+    return step.pending("MEAN", lambda out, low, high: pooling.mean(x, out, axes=axes, keep=keep, kernels=step.kernels))
+
+
 def _pair(step: Step) -> tuple[Codes, Codes] | None:
     """Both operands of a join; a number is a constant of the file, on a lattice of its own."""
     found = [constant(v) if not isinstance(v, (Codes, Pending)) else v for v in _operands(step)]
@@ -148,6 +163,17 @@ def constant(value: Any) -> Codes | None:
         return None
     lattice = lattice_of(tf.constant(low, tf.float64), tf.constant(high, tf.float64))
     steps = half_away(tf.constant(real / ((high - low) / 255.0)))  # divided by NumPy
+    codes = tf.clip_by_value(steps + tf.cast(lattice.zero, tf.float64), -128.0, 127.0)
+    return Codes(tf.cast(codes, tf.float32), lattice)
+
+
+def tensor_constant(value: tf.Tensor) -> Codes:
+    """As `constant`, of numbers that a variable holds."""
+    real = tf.cast(value, tf.float64)
+    low, high = tf.minimum(tf.reduce_min(real), 0.0), tf.maximum(tf.reduce_max(real), 0.0)
+    high = tf.where(high > low, high, tf.ones_like(high))
+    lattice = lattice_of(low, high)
+    steps = half_away(real / ((high - low) / held(255.0, tf.float64)))
     codes = tf.clip_by_value(steps + tf.cast(lattice.zero, tf.float64), -128.0, 127.0)
     return Codes(tf.cast(codes, tf.float32), lattice)
 
@@ -218,6 +244,25 @@ def leaky(step: Step) -> Any:
         "LEAKY_RELU",
         lambda out, low, high: rectifiers.leaky_relu(x, out, slope=float(slope), kernels=step.kernels),
     )
+
+
+def exponential(step: Step) -> Any:
+    """ELU of a layer or an operation, its slope being 1."""
+    x, operation = step.codes, step.call.operation
+    slope = getattr(operation, "alpha", step.call.kwargs.get("alpha", 1.0))
+    if x is None or x.lattice.bits != 8 or float(slope) != 1.0:
+        return None
+    return step.pending("ELU", lambda out, low, high: tables.elu(x, out, kernels=step.kernels))
+
+
+def bent_by_weights(step: Step) -> Any:
+    """PRELU; the slopes stand in the file as a constant does."""
+    wrapper, x = step.call.operation, step.codes
+    layer = wrapper.layer if isinstance(wrapper, Transformed) else wrapper
+    if x is None or x.lattice.bits != 8 or (isinstance(wrapper, Transformed) and wrapper.transforms):
+        return None
+    slope = tensor_constant(flavor.read(layer.alpha))
+    return step.pending("PRELU", lambda out, low, high: rectifiers.prelu(x, slope, out, kernels=step.kernels))
 
 
 def softmaxed(step: Step) -> Any:
@@ -307,5 +352,7 @@ RULES: dict[str, Callable[[Step], Any]] = {
     "softmax": softmaxed, "Softmax": softmaxed, "silu": gated, "swish": gated, "gelu": bent,
     "Concatenate": joined, "concatenate": joined, "concat": joined,
     "UpSampling2D": enlarged, "Embedding": looked_up,
-    "elu": _curve("ELU", _named(tables.elu)), "LeakyReLU": leaky, "leaky_relu": leaky, "leakyrelu": leaky,
+    "elu": exponential, "ELU": exponential, "mean": mean_of_axes, "reducemean": mean_of_axes,
+    "exponential": _curve("EXP", _named(tables.exp)), "exp": _curve("EXP", _named(tables.exp)),
+    "PReLU": bent_by_weights, "LeakyReLU": leaky, "leaky_relu": leaky, "leakyrelu": leaky,
 }  # fmt: skip

@@ -38,7 +38,7 @@ def product(layer: Any, x: Codes, kernels: str, real: Real, norm: Any = None) ->
     if getattr(own, "data_format", "channels_last") != "channels_last":
         return None
     name, run = _operation(own, kernel)
-    if run is None:
+    if run is None or (name == "TRANSPOSE_CONV" and None in x.values.shape[1:3]):
         return None
 
     def finish(lattice: Lattice, low: Any, high: Any) -> Codes:
@@ -63,7 +63,7 @@ def _operation(layer: Any, kernel: IntegerKernel) -> tuple[str, _Run | None]:
             x, kernel.codes, kernel.scale, bias, out, **how
         )
     if isinstance(layer, (_LAYERS.Conv1DTranspose, _LAYERS.Conv2DTranspose)):
-        return "TRANSPOSE_CONV", None
+        return "TRANSPOSE_CONV", _spread(layer, kernel)
     if layer.padding not in ("same", "valid"):
         return "CONV_2D", None
     depthwise = isinstance(layer, (_LAYERS.DepthwiseConv1D, _LAYERS.DepthwiseConv2D))
@@ -71,6 +71,23 @@ def _operation(layer: Any, kernel: IntegerKernel) -> tuple[str, _Run | None]:
     if depthwise and max(layer.strides) > 1 and max(layer.dilation_rate) > 1:
         return kind, None
     return kind, lambda x, bias, out, how: _convolved(layer, kernel, depthwise, x, bias, out, how)
+
+
+def _spread(layer: Any, kernel: IntegerKernel) -> _Run | None:
+    """TRANSPOSE_CONV of two dimensions whose output has the size that the padding gives it."""
+    strides, dilations = _pair(layer.strides), _pair(layer.dilation_rate)
+    if not isinstance(layer, _LAYERS.Conv2DTranspose) or max(dilations) > 1 or layer.output_padding is not None:
+        return None
+    windows = kernel.codes.shape[1:3]
+
+    def run(x: Codes, bias: Any, out: Lattice, how: dict[str, Any]) -> Codes:
+        beyond = [0, 0] if layer.padding == "same" else [max(w - s, 0) for w, s in zip(windows, strides, strict=True)]
+        size = [n * s + b for n, s, b in zip(x.values.shape[1:3], strides, beyond, strict=True)]
+        return convolutions.transpose_conv(
+            x, kernel.codes, kernel.scale, bias, out, size=size, strides=strides, padding=layer.padding.upper(), **how
+        )
+
+    return run
 
 
 def _convolved(
