@@ -199,7 +199,7 @@ def behind_pools(draft: Draft) -> dict[int, tuple[float, float]]:
     found: dict[int, tuple[float, float]] = {}
     for op in draft.operators:
         source, result = op.inputs[0], op.outputs[0]
-        if draft.kind(op) in ("MAX_POOL_2D", "AVERAGE_POOL_2D") and source in known:
+        if draft.kind(op) in ("MAX_POOL_2D", "AVERAGE_POOL_2D", *_RESHAPING) and source in known:
             makers[result], known[result] = op, known[source]
         if draft.kind(op) == "AVERAGE_POOL_2D":
             while result in makers:
