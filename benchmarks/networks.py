@@ -49,6 +49,32 @@ def inverted_residual() -> Any:
     return keras.Model(inputs, _head(layers.GlobalAveragePooling2D()(x)))
 
 
+def hard_swish() -> Any:
+    """Inverted residuals with hard-swish and squeeze-and-excitation, both spelt with layers of either flavor."""
+
+    def clipped(x: Any) -> Any:
+        """relu6(x + 3) / 6."""
+        return layers.Rescaling(1 / 6)(layers.ReLU(6.0)(layers.Rescaling(1.0, offset=3.0)(x)))
+
+    def swish(x: Any) -> Any:
+        return layers.Multiply()([x, clipped(x)])
+
+    def excited(x: Any) -> Any:
+        y = layers.GlobalAveragePooling2D(keepdims=True)(x)
+        y = layers.Conv2D(x.shape[-1] // 4, 1, activation="relu")(y)
+        return layers.Multiply()([x, clipped(layers.Conv2D(x.shape[-1], 1)(y))])
+
+    inputs = keras.Input((28, 28, 1))
+    x = swish(_normalized(layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False)(inputs)))
+    for filters, strides in ((16, 1), (24, 2), (24, 1)):
+        y = swish(_normalized(layers.Conv2D(3 * x.shape[-1], 1, use_bias=False)(x)))
+        y = layers.DepthwiseConv2D(3, strides=strides, padding="same", use_bias=False)(y)
+        y = excited(swish(_normalized(y)))
+        y = _normalized(layers.Conv2D(filters, 1, use_bias=False)(y))
+        x = layers.Add()([x, y]) if strides == 1 and x.shape[-1] == filters else y
+    return keras.Model(inputs, _head(layers.GlobalAveragePooling2D()(x)))
+
+
 class Positions(layers.Layer):
     """Adds a learned vector to each place of a sequence."""
 
