@@ -58,6 +58,7 @@ def float_file(function: Any, precision: str = "float32", *, sparse: bool = Fals
             converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
             converter._freeze_concrete_function = lambda: _parts(function)
             converter.allow_custom_ops = True
+            converter.exclude_conversion_metadata = True
             if precision != "float32":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if sparse:

@@ -85,13 +85,15 @@ class Draft:
     def tidy_names(self) -> None:
         """Takes the marks of layers out of the tensors' names: "dense./dense/MatMul" becomes "dense/MatMul".
 
-        Names stay unique, as other tools ask for: of several, an input or output keeps it, then a result, then the
-        first; the others are numbered, "dense/MatMul_1".
+        Names stay unique, as other tools ask for: of several, an input or output keeps it, then a result; the others
+        are numbered, "dense/MatMul_1". A constant is named by its number alone: what the converter calls it misleads (a
+        bias has the name of an activation), and on a microcontroller names are flash.
         """
         ends = {*self.graph.inputs, *self.graph.outputs}
         taken: set[str] = set()
         for index in sorted(range(len(self.tensors)), key=lambda i: (i not in ends, self.is_constant(i))):
-            name = re.sub(r"\.(_\d+)?/", "/", self.name(index).split(";")[0])
+            name = str(index) if self.is_constant(index) else self.name(index).split(";")[0]
+            name = re.sub(r"\.(_\d+)?/", "/", name)
             name = re.sub(r"(^|/)([^/]+)/\2(_\d+)?/", r"\1\2/", name)
             numbered = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
             name = next(candidate for candidate in numbered if candidate not in taken)
