@@ -13,6 +13,7 @@ from tflite_export.folded import exact_biases
 from tflite_export.integer_forms import around_kernels, lower, respell
 from tflite_export.joins import hold, joined
 from tflite_export.learned import (
+    SAME_GRID,
     ahead,
     behind_parts,
     behind_pools,
@@ -70,10 +71,14 @@ class Measured:
 
     @property
     def learned(self) -> set[tuple[str, str]]:
-        """Layer and operation of tensors whose range was learned."""
-        makers = self.draft.makers()
-        made = [(index, makers[index]) for index in (*self.taught, *self.known) if index in makers]
-        return {(layer_of(self.draft.name(index)), self.draft.kind(op)) for index, op in made}
+        """Layer and operation of tensors whose range was learned, also of what only moves or chooses their numbers."""
+        own = {*self.taught, *self.known}
+        found = set()
+        for op in self.draft.operators:
+            if self.draft.kind(op) in SAME_GRID and op.inputs[0] in own:
+                own.update(op.outputs)
+            found |= {(layer_of(self.draft.name(i)), self.draft.kind(op)) for i in op.outputs if i in own}
+        return found
 
 
 def measure(draft: Draft, source: Source, samples: Samples | None, spec: ExportSpec) -> Measured:
