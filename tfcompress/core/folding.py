@@ -32,12 +32,14 @@ class IntegerKernel:
             [channels, rows, columns] of a depthwise one, [channels, inputs] of a Dense layer.
         scale: float32 [channels], or [1] where one serves all.
         bias: float64 [channels], real values; None where there is none.
+        bits: of the kernel's grid.
     """
 
     source: str
     codes: tf.Tensor
     scale: tf.Tensor
     bias: tf.Tensor | None
+    bits: int = 8
 
     def bias_codes(self, input_scale: Any) -> tf.Tensor | None:
         """int32 [channels]: rint(bias / (s_x * scale)), the divisor rounded to float32, as the file holds it."""
@@ -77,7 +79,7 @@ def integer_kernel(layer: Any, norm: Any = None) -> IntegerKernel | None:
         steps = tf.cast(tf.abs(factor) * tf.cast(steps, tf.float64), tf.float32)
     if steps.shape[0] == channels:
         codes, steps = _living(codes, steps)
-    return IntegerKernel(f"{layer.name}/{kernels[0]}", codes, steps, real)
+    return IntegerKernel(f"{layer.name}/{kernels[0]}", codes, steps, real, found[2])
 
 
 def _channels_first(layer: Any, kernel: tf.Tensor) -> tf.Tensor:

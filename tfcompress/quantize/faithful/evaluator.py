@@ -36,6 +36,7 @@ class Faithful:
         check_kernels(kernels)
         self.kernels = kernels
 
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, model: Any, inputs: Any, graph: Any) -> Any:
         """The outputs of a model in inference.
 

@@ -83,6 +83,8 @@ def averaged(step: Step) -> Any:
     layer, x = step.call.operation, step.codes
     if x is None or getattr(layer, "data_format", "") != "channels_last" or isinstance(layer, _LAYERS.AveragePooling3D):
         return None
+    if x.lattice.bits == 16:  # the file brings it to a lattice that is measured when it is made
+        return None
     flat = isinstance(layer, _LAYERS.AveragePooling1D)
     size, strides = ((1, *_whole(n)) if flat else _whole(n) for n in (layer.pool_size, layer.strides))
     values = x.values[:, None] if flat else x.values
@@ -167,15 +169,14 @@ def constant(value: Any) -> Codes | None:
     return Codes(tf.cast(codes, tf.float32), lattice)
 
 
-def tensor_constant(value: tf.Tensor) -> Codes:
-    """As `constant`, of numbers that a variable holds."""
+def slopes_of(value: tf.Tensor) -> Codes:
+    """Weights that are no kernel as the converter quantizes them: symmetric, one scale, 8 bits."""
     real = tf.cast(value, tf.float64)
-    low, high = tf.minimum(tf.reduce_min(real), 0.0), tf.maximum(tf.reduce_max(real), 0.0)
-    high = tf.where(high > low, high, tf.ones_like(high))
-    lattice = lattice_of(low, high)
-    steps = half_away(real / ((high - low) / held(255.0, tf.float64)))
-    codes = tf.clip_by_value(steps + tf.cast(lattice.zero, tf.float64), -128.0, 127.0)
-    return Codes(tf.cast(codes, tf.float32), lattice)
+    largest = tf.reduce_max(tf.abs(real))
+    step = tf.where(largest > 0, largest, tf.ones_like(largest)) / held(127.0, tf.float64)
+    return Codes(
+        tf.cast(half_away(real / step), tf.float32), Lattice(tf.cast(step, tf.float32), tf.zeros([], tf.int32))
+    )
 
 
 def _joined(operation: str, run: Callable[..., Codes]) -> Callable[[Step], Any]:
@@ -256,12 +257,12 @@ def exponential(step: Step) -> Any:
 
 
 def bent_by_weights(step: Step) -> Any:
-    """PRELU; the slopes stand in the file as a constant does."""
+    """PRELU with slopes on a grid of their own."""
     wrapper, x = step.call.operation, step.codes
     layer = wrapper.layer if isinstance(wrapper, Transformed) else wrapper
     if x is None or x.lattice.bits != 8 or (isinstance(wrapper, Transformed) and wrapper.transforms):
         return None
-    slope = tensor_constant(flavor.read(layer.alpha))
+    slope = slopes_of(flavor.read(layer.alpha))
     return step.pending("PRELU", lambda out, low, high: rectifiers.prelu(x, slope, out, kernels=step.kernels))
 
 
@@ -295,10 +296,13 @@ def bent(step: Step) -> Any:
 
 def joined(step: Step) -> Any:
     """CONCATENATION: what is waiting for its lattice gets that of the whole, all else is brought onto it."""
-    axis = getattr(step.call.operation, "axis", step.call.kwargs.get("axis", 0))
+    given = step.call.args[1] if len(step.call.args) > 1 else step.call.kwargs.get("axis", 0)
+    axis = getattr(step.call.operation, "axis", given)
     parts = list(step.values)
     if not parts or not all(isinstance(part, (Codes, Pending)) for part in parts):
         return None
+    if any(isinstance(part, Codes) and part.lattice.bits == 16 for part in parts):
+        return None  # the file lets these operands have the lattice of the whole from the start
 
     def finish(out: Lattice, low: Any, high: Any) -> Codes:
         codes = [part.on(out, None, step.kernels) if isinstance(part, Pending) else part for part in parts]

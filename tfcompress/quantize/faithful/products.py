@@ -60,7 +60,7 @@ def _operation(layer: Any, kernel: IntegerKernel) -> tuple[str, _Run | None]:
     """(name of the runtime's operation, what runs it)."""
     if isinstance(layer, _LAYERS.Dense):
         return "FULLY_CONNECTED", lambda x, bias, out, how: matrices.fully_connected(
-            x, kernel.codes, kernel.scale, bias, out, **how
+            x, kernel.codes, kernel.scale, bias, out, packed=_is_packed(kernel) and kernel.scale.shape[0] == 1, **how
         )
     if isinstance(layer, (_LAYERS.Conv1DTranspose, _LAYERS.Conv2DTranspose)):
         return "TRANSPOSE_CONV", _spread(layer, kernel)
@@ -104,9 +104,14 @@ def _convolved(
     run = convolutions.depthwise_conv_2d if depthwise else convolutions.conv_2d
     found = run(
         Codes(values, x.lattice), codes, kernel.scale, bias, out, strides=strides, dilations=dilations,
-        padding=layer.padding.upper(), **how,
+        padding=layer.padding.upper(), packed=_is_packed(kernel), **how,
     )  # fmt: skip
     return Codes(found.values[:, 0], out) if flat else found
+
+
+def _is_packed(kernel: IntegerKernel) -> bool:
+    """Whether the file stores it two codes to a byte, which XNNPACK rounds in another way."""
+    return kernel.bits <= 4
 
 
 def _pair(numbers: Any) -> tuple[int, int]:
