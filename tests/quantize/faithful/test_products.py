@@ -17,7 +17,8 @@ def test_what_16_bits_do_otherwise_is_listed():
     inputs = small.image()
     x = layers.Conv2D(4, 3)(inputs)
     model = keras.Model(
-        inputs, layers.Concatenate(name="joined")([layers.AveragePooling2D(name="pool")(x), layers.MaxPooling2D()(x)])
+        inputs,
+        layers.Concatenate(name="joined")([layers.AveragePooling2D(2, name="pool")(x), layers.MaxPooling2D()(x)]),
     )
     for scheme, listed in (("int8", set()), ("int16x8", {"joined", "pool"})):
         notes = tfcompress.quantize_model(model, scheme, kernels="xnnpack").notes
