@@ -154,6 +154,12 @@ def shown(rows: list[dict[str, Any]]) -> None:
                   f"(asked for {EQUAL:.1%}), argmax {row['argmax']:.4%} (100 %): {_said(passed)}")  # fmt: skip
 
 
+def keyed(model: Any) -> dict[str, Any]:
+    """Layers with weights by a name that both flavors give; that of the input's range, the first one, is theirs."""
+    first, *others = [layer for layer in model.layers if layer.weights]
+    return {"input": first} | {layer.name: layer for layer in others}
+
+
 def leave(name: str, x: np.ndarray, folder: Path) -> None:
     """Weights of a network and what each kernel set computes with them, in a file; weights are the first flavor's."""
     keras.backend.clear_session()  # names of layers count from the beginning
@@ -163,16 +169,15 @@ def leave(name: str, x: np.ndarray, folder: Path) -> None:
     place = folder / f"{name} weights.npz"
     if place.exists():
         with np.load(place) as held:
-            for layer in quantized.layers:
-                own = [held[f"{layer.name}/{n}"] for n in range(len(layer.weights))]
-                layer.set_weights(own)
+            for key, layer in keyed(quantized).items():
+                layer.set_weights([held[f"{key}/{n}"] for n in range(len(layer.weights))])
     else:
         rng = np.random.default_rng(1)
         for layer in model.layers:
             moved = [w + np.abs(rng.normal(0, 0.2, w.shape)) if w.ndim == 1 else w for w in layer.get_weights()]
             layer.set_weights(moved)
         quantized = tfc.calibrate(tfc.quantize_model(model), x[:128])
-        kept = {f"{layer.name}/{n}": w for layer in quantized.layers for n, w in enumerate(layer.get_weights())}
+        kept = {f"{key}/{n}": w for key, layer in keyed(quantized).items() for n, w in enumerate(layer.get_weights())}
         np.savez(place, **kept)
     outputs = {kernels: with_weights(model, quantized, kernels).predict(x, verbose=0) for kernels in KERNELS}
     np.savez(folder / f"{name} {current()}.npz", **outputs)
@@ -212,17 +217,16 @@ def main() -> None:
                 compare(Path(folder))
     images = fashion.load(options.data, train=options.train, test=options.test)
     rows: list[dict[str, Any]] = []
-    lines: list[str] = []
     for name in options.only:
         data = images
         if name == "DS-CNN":
             x, y, x_test, y_test = speech.load(options.speech)
             data = x[: options.train], y[: options.train], x_test[: options.test], y_test[: options.test]
         made, said = run(name, data, options)
-        rows, lines = rows + made, lines + said
+        rows += made
+        print("\n".join(said), flush=True)
         leave(name, data[2][:500], Path(os.environ[CODES]))
     shown(rows)
-    print("\n".join(lines))
 
 
 if __name__ == "__main__":
