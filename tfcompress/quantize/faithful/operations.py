@@ -130,10 +130,10 @@ def mean_of_axes(step: Step) -> Any:
 def _pair(step: Step) -> tuple[Codes, Codes] | None:
     """Both operands of a join; a number is a constant of the file, on a lattice of its own."""
     found = [constant(v) if not isinstance(v, (Codes, Pending)) else v for v in _operands(step)]
-    if len(found) != 2 or not all(isinstance(v, Codes) for v in found):
+    if len(found) != 2:
         return None
     first, second = found
-    return first, second
+    return (first, second) if isinstance(first, Codes) and isinstance(second, Codes) else None
 
 
 def _operands(step: Step) -> list[Any]:
