@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from tests.core.arithmetic import single
 from tfcompress.core.arithmetic import fused, pooling
-from tfcompress.core.arithmetic.codes import KERNELS
+from tfcompress.core.arithmetic.codes import KERNELS, Codes, Lattice
 
 PADDINGS = {"SAME": schema.Padding.SAME, "VALID": schema.Padding.VALID}
 WINDOWS = [  # window, strides, padding, height and width
@@ -99,3 +100,19 @@ def test_extremes(kind, function, kernels):
         grid, values = single.random_lattice(rng), single.random_codes(rng, shape)
         got = function(single.codes(values, grid), axes=axes, keep=keep, kernels=kernels)
         np.testing.assert_array_equal(got.values, reduced(kind, values, grid, grid, axes, keep, kernels))
+
+
+def test_a_compiled_mean_rounds_its_product_before_it_adds():
+    """A compiler makes one operation with one rounding of the two; what runs eagerly equals the runtime, above."""
+    rng = np.random.default_rng(5)
+    rows = rng.normal(rng.normal(-100, 10, (4000, 1)), 20, (4000, 496))
+    x = tf.constant(np.clip(rows.round(), -128, 127), tf.float32)
+
+    def mean(values, given, made):
+        x, out = Codes(values, Lattice(given, tf.constant(-128))), Lattice(made, tf.constant(-128))
+        return pooling.mean(x, out, axes=[1], keep=False, kernels="xnnpack").values
+
+    compiled = tf.function(mean, jit_compile=True)
+    for given, smaller in rng.uniform((0.01, 0.2), (0.1, 0.6), (40, 2)).astype("float32"):
+        scales = tf.constant(given), tf.constant(given * smaller)
+        np.testing.assert_array_equal(compiled(x, *scales).numpy(), mean(x, *scales).numpy())

@@ -91,6 +91,22 @@ def held(number: tf.Tensor | float, dtype: tf.DType = tf.float32) -> tf.Tensor:
     return tf.raw_ops.PlaceholderWithDefault(input=number, shape=number.shape)
 
 
+def rounded_product(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """a * b in float32, rounded before anything is added to it.
+
+    Of a float32 product and a sum a compiler (XLA with `jit_compile`) makes one operation that rounds once, and it
+    looks through conversions, minima and selections. So the product is made in float64, where it is exact, and its
+    lowest 29 bits are rounded off, ties to even, as integers.
+
+    >>> float(rounded_product(tf.constant(0.1), tf.constant(3.0)))
+    0.30000001192092896
+    """
+    bits = tf.bitcast(tf.cast(a, tf.float64) * tf.cast(b, tf.float64), tf.int64)
+    odd = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, tf.constant(29, tf.int64)), tf.constant(1, tf.int64))
+    kept = tf.bitwise.bitwise_and(bits + odd + ((1 << 28) - 1), tf.constant(-(1 << 29), tf.int64))
+    return tf.cast(tf.bitcast(kept, tf.float64), tf.float32)
+
+
 def clamped(values: tf.Tensor, out: Lattice, low: tf.Tensor | None = None, high: tf.Tensor | None = None) -> Codes:
     """Codes between `low` and `high`, which a fused activation sets; None: the lattice's first and last."""
     low = tf.cast(out.first if low is None else low, values.dtype)

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, clamped, half_away, quotient
+from tfcompress.core.arithmetic.codes import (
+    Codes,
+    Lattice,
+    check_kernels,
+    clamped,
+    half_away,
+    quotient,
+    rounded_product,
+)
 from tfcompress.core.arithmetic.requantize import FixedPoint, fixed_point, rounded_twice
 
 
@@ -167,8 +175,8 @@ def _reduced(x: Codes, out: Lattice, axes: Sequence[int], keep: bool, kernels: s
         )
         if out.bits == 16:
             return clamped(half_away(tf.cast(summed, tf.float32) * ratio), out)
-        zero = tf.cast(out.zero, tf.float32) - tf.cast(count * x.lattice.zero, tf.float32) * ratio
-        return clamped(tf.round(tf.cast(summed, tf.float32) * ratio + zero), out)
+        zero = tf.cast(out.zero, tf.float32) - rounded_product(tf.cast(count * x.lattice.zero, tf.float32), ratio)
+        return clamped(tf.round(rounded_product(tf.cast(summed, tf.float32), ratio) + zero), out)
     factor = _ratio(x.lattice, out)
     if average:
         shift = tf.minimum(tf.constant(min(count.bit_length() - 1, 32), tf.int64), 31 + factor.shift)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfcompress.core.arithmetic import fixedpoint, interpolated
-from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, half_away, quotient
+from tfcompress.core.arithmetic.codes import Codes, Lattice, check_kernels, half_away, quotient, rounded_product
 from tfcompress.core.arithmetic.onepass import in_one_pass
 from tfcompress.core.arithmetic.requantize import fixed_point, rounded_twice
 
@@ -52,7 +52,7 @@ def _curve(x: Codes, out: Lattice, function: Callable[[tf.Tensor], tf.Tensor], k
     def values(every: Codes) -> tf.Tensor:
         # Through float64 and back: else an optimizer of graphs would multiply the constants among the factors first.
         real = tf.cast(tf.cast(every.real(), tf.float64), tf.float32)
-        steps = function(real) * (1.0 / out.scale)
+        steps = rounded_product(function(real), 1.0 / out.scale)
         return tf.round(steps + zero) if delegated and kernels == "xnnpack" else half_away(steps) + zero
 
     return looked_up(x, out, values)
