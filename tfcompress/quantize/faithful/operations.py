@@ -153,8 +153,8 @@ def _operands(step: Step) -> list[Any]:
 def constant(value: Any) -> Codes | None:
     """A constant as the converter quantizes it: 8 bits from the least to the largest number, zero among them.
 
-    >>> made = constant(np.float32(3.0))
-    >>> float(made.values), float(made.lattice.scale) * 255
+    >>> made = constant(np.array(3.0, "float32"))
+    >>> float(made.values), round(float(made.lattice.scale) * 255, 6)
     (127.0, 3.0)
     """
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
