@@ -23,8 +23,9 @@ def faithful_ops() -> FaithfulOps:
     """The table of operations and kernel sets: where a model made with `kernels=` computes the runtime's integers.
 
     Every entry was measured on single operations with random scales and zero points, at the edges of the integer
-    range, against the runtime. "int16" and "int16x8" are operations on 16-bit activations, "int4" kernels packed two
-    to a byte, all others 8-bit ones.
+    range, against the runtime on x86-64. "int16" and "int16x8" are operations on 16-bit activations, "int4" kernels
+    packed two to a byte, all others 8-bit ones. Known exceptions: on "xnnpack", LOGISTIC int16 and TANH int16 of inputs
+    whose scale is 2**-12 (TANH also 2**-11), and the last fewer than 16 elements of an ADD int16.
 
     >>> faithful_ops()["CONV_2D"]
     {'xnnpack': 'exact', 'reference': 'exact', 'tflm': 'exact'}
