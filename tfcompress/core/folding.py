@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
-from tfcompress.core.replay import Call, calls
+from tfcompress.core.replay import calls, readers
 from tfcompress.core.transformed import Transformed, named_weights
 
 _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
@@ -120,15 +120,12 @@ def integer_kernels(model: Any) -> list[IntegerKernel]:
     Args:
         model: a Functional model.
     """
-    readers: dict[int, list[Call]] = {}
     steps = calls(model)
-    for step in steps:
-        for tensor in step.inputs:
-            readers.setdefault(id(tensor), []).append(step)
+    read_by = readers(steps)
     ends = {id(tensor) for tensor in model.outputs}
     found = []
     for step in steps:
-        after = [] if id(step.outputs[0]) in ends else readers.get(id(step.outputs[0]), [])
+        after = [] if id(step.outputs[0]) in ends else read_by.get(id(step.outputs[0]), [])
         alone = len(after) == 1 and isinstance(after[0].operation, keras.layers.BatchNormalization)
         kernel = integer_kernel(step.operation, after[0].operation if alone else None)
         found += [] if kernel is None else [kernel]

@@ -1,6 +1,6 @@
 """The calls of a graph in order, and the same calls made again with some of them answered differently."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,15 @@ def calls(model: keras.Model) -> list[Call]:
         Call(operation, tuple(args), dict(kwargs), inputs, flavor.flatten(outputs), outputs)
         for operation, args, kwargs, inputs, outputs in flavor.graph_nodes(model)
     ]
+
+
+def readers(steps: Iterable[Call]) -> dict[int, list[Call]]:
+    """For each tensor, by its id, the calls that read it, in order; once for each time that a call does."""
+    found: dict[int, list[Call]] = {}
+    for step in steps:
+        for tensor in step.inputs:
+            found.setdefault(id(tensor), []).append(step)
+    return found
 
 
 def again(call: Call, args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from tfcompress.core.flavor import keras
 from tfcompress.core.macs import macs_of
 from tfcompress.core.opaque import Opaque
 from tfcompress.core.projected import described
-from tfcompress.core.replay import Call, calls
+from tfcompress.core.replay import Call, calls, readers
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import Transformed, named_weights
 
@@ -141,10 +141,10 @@ def _row(name: str, layer: Any, done: str, macs: int | None) -> Row:
     return Row(name, kind, done, parameters, macs, _cost(before, {}, {}), _cost(after, bits, held))
 
 
-def _done(call: Call, notes: dict[str, str], readers: dict[int, list[Call]]) -> str:
+def _done(call: Call, notes: dict[str, str], read_by: dict[int, list[Call]]) -> str:
     """What the layer says of itself and the quantizers behind it, or the reason noted."""
     layer = call.operation
-    after = [reader.operation for tensor in call.outputs for reader in readers.get(id(tensor), [])]
+    after = [reader.operation for tensor in call.outputs for reader in read_by.get(id(tensor), [])]
     behind = [layer, *(operation for operation in after if not getattr(operation, "activation", None))]
     behind = [operation for operation in behind if hasattr(operation, "describe_output")]
     words = [layer.describe()] if hasattr(layer, "describe") else []
@@ -178,11 +178,8 @@ def summary(model: Any) -> Summary:
     flat = model if flavor.is_graph(model) and notes else trace(model)
     rows: list[Row] = []
     seen: set[int] = set()
-    readers: dict[int, list[Call]] = {}
     steps = calls(flat)
-    for call in steps:
-        for tensor in call.inputs:
-            readers.setdefault(id(tensor), []).append(call)
+    read_by = readers(steps)
     for call in steps:
         layer = call.operation
         bare = hasattr(layer, "describe_output") and getattr(layer, "activation", None) is None
@@ -191,5 +188,5 @@ def summary(model: Any) -> Summary:
         seen.add(id(layer))
         macs = [macs_of(c) for c in steps if c.operation is layer]
         total = None if any(m is None for m in macs) else sum(m for m in macs if m is not None)
-        rows.append(_row(layer.name, layer, _done(call, notes, readers), total))
+        rows.append(_row(layer.name, layer, _done(call, notes, read_by), total))
     return Summary(model.name, tuple(rows))

@@ -6,7 +6,7 @@ from typing import Any
 from tfcompress.core import flavor
 from tfcompress.core.grid import Grid
 from tfcompress.core.opaque import Einsum, Weight
-from tfcompress.core.replay import Call, calls
+from tfcompress.core.replay import Call, calls, readers
 from tfcompress.quantize.kinds import Kind, kind_of
 
 _PRODUCTS = frozenset("matmul batchmatmul einsum dot tensordot vdot inner".split())
@@ -24,16 +24,13 @@ def bare_kernels(model: Any) -> dict[int, bool]:
         id of the `Weight` layer -> whether convolutions alone read it as it stands: they hold a scale for each channel,
         every other product holds one for the whole.
     """
-    readers: dict[int, list[Call]] = {}
     steps = calls(model)
-    for call in steps:
-        for tensor in call.inputs:
-            readers.setdefault(id(tensor), []).append(call)
+    read_by = readers(steps)
 
     def ends(tensor: Any) -> list[tuple[Call, bool]]:
         """The calls that compute with a tensor, and whether they read it as it stands."""
         found: list[tuple[Call, bool]] = []
-        for reader in readers.get(id(tensor), []):
+        for reader in read_by.get(id(tensor), []):
             moves = kind_of(reader.operation) is Kind.SAME and reader.inputs[0] is tensor
             found += [(end, False) for out in reader.outputs for end, _ in ends(out)] if moves else [(reader, True)]
         return found

@@ -16,7 +16,7 @@ from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.grid import Grid
 from tfcompress.core.projected import carry
-from tfcompress.core.replay import Call, calls, replay
+from tfcompress.core.replay import Call, calls, readers, replay
 from tfcompress.quantize.kinds import Kind, activation_name, kind_of
 from tfcompress.quantize.layouts import kernel_grids
 from tfcompress.quantize.masked_attention import Opener
@@ -134,16 +134,14 @@ def fold_batch_norm(model: Any) -> Any:
     """The flat model with each BatchNormalization that alone reads a convolution or Dense folded into it."""
     all_calls = calls(model)
     times: dict[int, int] = {}
-    readers: dict[int, list[Call]] = {}
     for c in all_calls:
         times[id(c.operation)] = times.get(id(c.operation), 0) + 1
-        for tensor in c.inputs:
-            readers.setdefault(id(tensor), []).append(c)
+    read_by = readers(all_calls)
     outputs = {id(t) for t in model.outputs}
     folded: dict[int, Any] = {}
     gone: set[int] = set()
     for c in all_calls:
-        after = readers.get(id(c.outputs[0]), [])
+        after = read_by.get(id(c.outputs[0]), [])
         foldable = kind_of(c.operation) is Kind.PRODUCT and not isinstance(c.operation, _LAYERS.EinsumDense)
         if not foldable or activation_name(c.operation) != "linear" or len(after) != 1 or id(c.outputs[0]) in outputs:
             continue

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfcompress.core.flavor import keras
-from tfcompress.core.replay import Call, calls
+from tfcompress.core.replay import Call, calls, readers
 from tfcompress.quantize.bare import factors
 from tfcompress.quantize.kinds import Kind, activation_name, fixed_range, kind_of, relu_of
 from tfcompress.quantize.masks import Masks
@@ -69,10 +69,7 @@ class Placement:
 
     def __init__(self, model: Any) -> None:
         self._outputs = {id(t) for t in model.outputs}
-        self._readers: dict[int, list[Call]] = {}
-        for call in calls(model):
-            for tensor in call.inputs:
-                self._readers.setdefault(id(tensor), []).append(call)
+        self._readers = readers(calls(model))
         self._masks = Masks(model)
         self._factors = self._found_factors(model)
         self._times = Counter(id(call.operation) for call in calls(model))
@@ -98,19 +95,19 @@ class Placement:
         """
         if id(tensor) in self._outputs or not is_float(tensor):
             return is_float(tensor)
-        readers = self._readers.get(id(tensor), [])
-        if len(readers) == 1 and kind_of(readers[0].operation) is Kind.CONCAT:
-            return id(readers[0].outputs[0]) in self._masks.carried
-        return not all(isinstance(c.operation, keras.layers.Embedding) for c in readers)
+        after = self._readers.get(id(tensor), [])
+        if len(after) == 1 and kind_of(after[0].operation) is Kind.CONCAT:
+            return id(after[0].outputs[0]) in self._masks.carried
+        return not all(isinstance(c.operation, keras.layers.Embedding) for c in after)
 
     def _only_reader(self, call: Call) -> Call | None:
         """The call that alone reads this one's output, seen through what does nothing at inference."""
         if len(call.outputs) != 1 or id(call.outputs[0]) in self._outputs:
             return None
-        readers = self._readers.get(id(call.outputs[0]), [])
-        if len(readers) != 1:
+        after = self._readers.get(id(call.outputs[0]), [])
+        if len(after) != 1:
             return None
-        return self._only_reader(readers[0]) if kind_of(readers[0].operation) is Kind.TRANSPARENT else readers[0]
+        return self._only_reader(after[0]) if kind_of(after[0].operation) is Kind.TRANSPARENT else after[0]
 
     def _boundary(self, call: Call) -> Boundary | str:
         kind = _kind_of(call)
