@@ -127,7 +127,7 @@ class Walk:
         x = self._rounded.get(id(self._swishes.get(id(step.outputs[0])))) if step.outputs else None
         if x is None or x.lattice.bits != 8:
             return None
-        return Pending("HARD_SWISH", lambda out, low, high: tables.hard_swish(x, out, kernels=self._kernels), real)
+        return Pending(lambda out, low, high: tables.hard_swish(x, out, kernels=self._kernels), real)
 
     @staticmethod
     def _tensors(args: tuple, kwargs: dict[str, Any], step: Call) -> list[Any]:
@@ -145,7 +145,7 @@ class Walk:
         if kind is Kind.NORM and isinstance(first, Pending) and first.folded is not None:
             return first.folded(operation, step.real)
         if kind is Kind.RELU and isinstance(first, Pending) and first.relu is None:
-            return Pending(first.operation, first.finish, first.real, relu_of(operation))
+            return Pending(first.finish, first.real, relu_of(operation))
         if name_of(operation) in RULES:
             return RULES[name_of(operation)](step)
         return moved(step) if kind is Kind.SAME else None

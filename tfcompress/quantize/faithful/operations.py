@@ -17,6 +17,7 @@ from tfcompress.core.arithmetic.codes import Codes, Lattice, half_away, held, la
 from tfcompress.core.flavor import keras
 from tfcompress.core.replay import Call
 from tfcompress.core.transformed import Transformed
+from tfcompress.quantize.faithful.patterns import operands_of
 from tfcompress.quantize.faithful.pending import Pending
 from tfcompress.quantize.kinds import activation_name
 
@@ -30,7 +31,6 @@ class Step:
     Attributes:
         call: of the old graph.
         values: what its tensor arguments are now, in order: `Codes`, `Pending` or tensors.
-        others: the arguments that are neither tensors nor structures of them, by place or name.
         kernels: the kernel set.
         real: what the call computes in real numbers.
         apply: makes the call on other tensors in place of `values`.
@@ -47,9 +47,13 @@ class Step:
         """The one activation that the call reads."""
         return self.values[0] if len(self.values) == 1 and isinstance(self.values[0], Codes) else None
 
-    def pending(self, operation: str, run: Callable[..., Codes]) -> Pending:
+    def pending(self, run: Callable[..., Codes]) -> Pending:
         """`run(lattice, low, high)` when the lattice is known."""
-        return Pending(operation, run, self.real)
+        return Pending(run, self.real)
+
+    def of_two(self, run: Callable[..., Codes], first: Codes, second: Codes) -> Pending:
+        """An operation of two operands, `run`, when the lattice is known."""
+        return self.pending(lambda out, low, high: run(first, second, out, kernels=self.kernels, low=low, high=high))
 
 
 def name_of(operation: Any) -> str:
@@ -107,7 +111,6 @@ def mean_of_places(step: Step) -> Any:
         return None
     axes = list(range(1, x.values.shape.rank - 1))
     return step.pending(
-        "MEAN",
         lambda out, low, high: pooling.mean(x, out, axes=axes, keep=bool(layer.keepdims), kernels=step.kernels),
     )
 
@@ -124,7 +127,7 @@ def mean_of_axes(step: Step) -> Any:
     keep = bool(getattr(operation, "keepdims", False) or given.get("keepdims", False))
     if 0 in axes or any(x.values.shape[a] is None for a in axes):
         return None
-    return step.pending("MEAN", lambda out, low, high: pooling.mean(x, out, axes=axes, keep=keep, kernels=step.kernels))
+    return step.pending(lambda out, low, high: pooling.mean(x, out, axes=axes, keep=keep, kernels=step.kernels))
 
 
 def _pair(step: Step) -> tuple[Codes, Codes] | None:
@@ -139,9 +142,8 @@ def _pair(step: Step) -> tuple[Codes, Codes] | None:
 def _operands(step: Step) -> list[Any]:
     """The two operands in order: activations from `values`, numbers from the call itself."""
     given = iter(step.values)
-    arguments = [*step.call.args, *(v for k, v in step.call.kwargs.items() if k in ("y", "x2"))]
     found: list[Any] = []
-    for one in arguments:
+    for one in operands_of(step.call):
         for leaf in flavor.flatten(one) if isinstance(one, (list, tuple)) else [one]:
             if flavor.is_symbolic(leaf):
                 found.append(next(given))
@@ -179,12 +181,12 @@ def slopes_of(value: tf.Tensor) -> Codes:
     )
 
 
-def _joined(operation: str, run: Callable[..., Codes]) -> Callable[[Step], Any]:
+def _joined(run: Callable[..., Codes]) -> Callable[[Step], Any]:
     def rule(step: Step) -> Any:
         pair = _pair(step)
         if pair is None or pair[0].lattice.bits != pair[1].lattice.bits:
             return None
-        return step.pending(operation, lambda out, low, high: run(*pair, out, kernels=step.kernels, low=low, high=high))
+        return step.of_two(run, *pair)
 
     return rule
 
@@ -195,12 +197,7 @@ def divided(step: Step) -> Any:
     if len(operands) != 2 or not isinstance(operands[0], Codes) or not isinstance(operands[1], np.ndarray):
         return None
     factor = constant(np.asarray(np.float32(1.0) / operands[1].astype(np.float32)))
-    if factor is None:
-        return None
-    x = operands[0]
-    return step.pending(
-        "MUL", lambda out, low, high: elementwise.multiply(x, factor, out, kernels=step.kernels, low=low, high=high)
-    )
+    return None if factor is None else step.of_two(elementwise.multiply, operands[0], factor)
 
 
 def rescaled(step: Step) -> Any:
@@ -210,29 +207,17 @@ def rescaled(step: Step) -> Any:
     if x is None or (not adds and np.any(layer.offset)):
         return None
     number = constant(np.asarray(layer.offset if adds else layer.scale, np.float32))
-    if number is None:
-        return None
-    run = elementwise.add if adds else elementwise.multiply
-    return step.pending(
-        "ADD" if adds else "MUL",
-        lambda out, low, high: run(x, number, out, kernels=step.kernels, low=low, high=high),
-    )
+    return None if number is None else step.of_two(elementwise.add if adds else elementwise.multiply, x, number)
 
 
-def _curve(operation: str, run: Callable[..., Codes]) -> Callable[[Step], Any]:
+def _curve(run: Callable[..., Codes]) -> Callable[[Step], Any]:
     """An operation of one activation."""
 
     def rule(step: Step) -> Any:
         x = step.codes
-        if x is None:
-            return None
-        return step.pending(operation, lambda out, low, high: run(step, x, out))
+        return None if x is None else step.pending(lambda out, low, high: run(x, out, kernels=step.kernels))
 
     return rule
-
-
-def _named(run: Callable[..., Codes]) -> Callable[[Step, Codes, Lattice], Codes]:
-    return lambda step, x, out: run(x, out, kernels=step.kernels)
 
 
 def leaky(step: Step) -> Any:
@@ -242,7 +227,6 @@ def leaky(step: Step) -> Any:
     if x is None or np.ndim(slope):
         return None
     return step.pending(
-        "LEAKY_RELU",
         lambda out, low, high: rectifiers.leaky_relu(x, out, slope=float(slope), kernels=step.kernels),
     )
 
@@ -253,7 +237,7 @@ def exponential(step: Step) -> Any:
     slope = getattr(operation, "alpha", step.call.kwargs.get("alpha", 1.0))
     if x is None or x.lattice.bits != 8 or float(slope) != 1.0:
         return None
-    return step.pending("ELU", lambda out, low, high: tables.elu(x, out, kernels=step.kernels))
+    return step.pending(lambda out, low, high: tables.elu(x, out, kernels=step.kernels))
 
 
 def bent_by_weights(step: Step) -> Any:
@@ -263,7 +247,7 @@ def bent_by_weights(step: Step) -> Any:
     if x is None or x.lattice.bits != 8 or (isinstance(wrapper, Transformed) and wrapper.transforms):
         return None
     slope = slopes_of(flavor.read(layer.alpha))
-    return step.pending("PRELU", lambda out, low, high: rectifiers.prelu(x, slope, out, kernels=step.kernels))
+    return step.pending(lambda out, low, high: rectifiers.prelu(x, slope, out, kernels=step.kernels))
 
 
 def softmaxed(step: Step) -> Any:
@@ -271,7 +255,7 @@ def softmaxed(step: Step) -> Any:
     x, axis = step.codes, getattr(step.call.operation, "axis", step.call.kwargs.get("axis", -1))
     if x is None or axis not in (-1, x.values.shape.rank - 1):
         return None
-    return step.pending("SOFTMAX", lambda out, low, high: softmax.softmax(x, out, kernels=step.kernels))
+    return step.pending(lambda out, low, high: softmax.softmax(x, out, kernels=step.kernels))
 
 
 def gated(step: Step) -> Any:
@@ -280,9 +264,7 @@ def gated(step: Step) -> Any:
     if x is None or x.lattice.bits != 8:
         return None
     gate = tables.logistic(x, Lattice(held(1 / 256), tf.constant(-128)), kernels=step.kernels)
-    return step.pending(
-        "MUL", lambda out, low, high: elementwise.multiply(x, gate, out, kernels=step.kernels, low=low, high=high)
-    )
+    return step.of_two(elementwise.multiply, x, gate)
 
 
 def bent(step: Step) -> Any:
@@ -291,7 +273,7 @@ def bent(step: Step) -> Any:
     rough = bool(getattr(function, "approximate", step.call.kwargs.get("approximate", False)))
     if x is None:
         return None
-    return step.pending("GELU", lambda out, low, high: tables.gelu(x, out, approximate=rough, kernels=step.kernels))
+    return step.pending(lambda out, low, high: tables.gelu(x, out, approximate=rough, kernels=step.kernels))
 
 
 def joined(step: Step) -> Any:
@@ -308,7 +290,7 @@ def joined(step: Step) -> Any:
         codes = [part.on(out, None, step.kernels) if isinstance(part, Pending) else part for part in parts]
         return joins.concatenate(codes, out, axis=axis, kernels=step.kernels)
 
-    return step.pending("CONCATENATION", finish)
+    return step.pending(finish)
 
 
 def enlarged(step: Step) -> Any:
@@ -341,22 +323,22 @@ def unknown(step: Step) -> Any:
     return None
 
 
-_ADD, _SUB = _joined("ADD", elementwise.add), _joined("SUB", elementwise.subtract)
-_MUL = _joined("MUL", elementwise.multiply)
+_ADD, _SUB = _joined(elementwise.add), _joined(elementwise.subtract)
+_MUL = _joined(elementwise.multiply)
 RULES: dict[str, Callable[[Step], Any]] = {
     "Add": _ADD, "add": _ADD, "Subtract": _SUB, "subtract": _SUB, "sub": _SUB,
     "Multiply": _MUL, "multiply": _MUL, "mul": _MUL,
     "Rescaling": rescaled, "truedivide": divided, "divide": divided, "truediv": divided,
     "GlobalAveragePooling1D": mean_of_places, "GlobalAveragePooling2D": mean_of_places,
     "AveragePooling1D": averaged, "AveragePooling2D": averaged,
-    "sigmoid": _curve("LOGISTIC", _named(tables.logistic)), "tanh": _curve("TANH", _named(tables.tanh)),
-    "hard_silu": _curve("HARD_SWISH", _named(tables.hard_swish)),
-    "hardsilu": _curve("HARD_SWISH", _named(tables.hard_swish)),
+    "sigmoid": _curve(tables.logistic), "tanh": _curve(tables.tanh),
+    "hard_silu": _curve(tables.hard_swish),
+    "hardsilu": _curve(tables.hard_swish),
     "AveragePooling3D": unknown, "averagepool": unknown, "avgpool": unknown,
     "softmax": softmaxed, "Softmax": softmaxed, "silu": gated, "swish": gated, "gelu": bent,
     "Concatenate": joined, "concatenate": joined, "concat": joined,
     "UpSampling2D": enlarged, "Embedding": looked_up,
     "elu": exponential, "ELU": exponential, "mean": mean_of_axes, "reducemean": mean_of_axes,
-    "exponential": _curve("EXP", _named(tables.exp)), "exp": _curve("EXP", _named(tables.exp)),
+    "exponential": _curve(tables.exp), "exp": _curve(tables.exp),
     "PReLU": bent_by_weights, "LeakyReLU": leaky, "leaky_relu": leaky, "leakyrelu": leaky,
 }  # fmt: skip

@@ -61,10 +61,14 @@ def _is(call: Call, layer: str, names: tuple[str, ...]) -> bool:
     return type(call.operation).__name__ == layer or flavor.operation_name(call.operation) in names
 
 
+def operands_of(call: Call) -> list[Any]:
+    """The arguments of a call of two operands, without its other options."""
+    return [*call.args, *(value for key, value in call.kwargs.items() if key in ("y", "x2"))]
+
+
 def _number(call: Call) -> float | None:
     """The one number among a call's operands."""
-    operands = [*call.args, *(value for key, value in call.kwargs.items() if key in ("y", "x2"))]
-    found = [leaf for leaf in flavor.flatten(operands) if not flavor.is_symbolic(leaf)]
+    found = [leaf for leaf in flavor.flatten(operands_of(call)) if not flavor.is_symbolic(leaf)]
     if len(found) != 1 or isinstance(found[0], (str, bool)) or np.ndim(found[0]):
         return None
     return float(np.asarray(found[0]))

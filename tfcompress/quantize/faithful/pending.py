@@ -18,14 +18,12 @@ class Pending:
     """An operation whose kernel runs when the lattice of its result is known.
 
     Attributes:
-        operation: its name in the table of operations.
         finish: runs the kernel.
         real: the result in real numbers, where nothing rounds it.
         relu: "relu", "relu6" or None: fused into the kernel.
         folded: the same operation with a BatchNormalization folded in; None: it takes none.
     """
 
-    operation: str
     finish: Finish
     real: Callable[[], tf.Tensor]
     relu: str | None = None

@@ -37,8 +37,8 @@ def product(layer: Any, x: Codes, kernels: str, real: Real, norm: Any = None) ->
         return None
     if getattr(own, "data_format", "channels_last") != "channels_last":
         return None
-    name, run = _operation(own, kernel)
-    if run is None or (name == "TRANSPOSE_CONV" and None in x.values.shape[1:3]):
+    run = _operation(own, kernel)
+    if run is None or (isinstance(own, _LAYERS.Conv2DTranspose) and None in x.values.shape[1:3]):
         return None
 
     def finish(lattice: Lattice, low: Any, high: Any) -> Codes:
@@ -50,27 +50,26 @@ def product(layer: Any, x: Codes, kernels: str, real: Real, norm: Any = None) ->
     def folded(norm: Any, real: Real) -> Pending | None:
         return product(layer, x, kernels, real, norm)
 
-    return Pending(name, finish, real, None if relu == "linear" else relu, None if norm is not None else folded)
+    return Pending(finish, real, None if relu == "linear" else relu, None if norm is not None else folded)
 
 
 _Run = Callable[[Codes, Any, Lattice, dict[str, Any]], Codes]
 
 
-def _operation(layer: Any, kernel: IntegerKernel) -> tuple[str, _Run | None]:
-    """(name of the runtime's operation, what runs it)."""
+def _operation(layer: Any, kernel: IntegerKernel) -> _Run | None:
+    """What runs the runtime's operation; None where it is not one."""
     if isinstance(layer, _LAYERS.Dense):
-        return "FULLY_CONNECTED", lambda x, bias, out, how: matrices.fully_connected(
+        return lambda x, bias, out, how: matrices.fully_connected(
             x, kernel.codes, kernel.scale, bias, out, packed=_is_packed(kernel) and kernel.scale.shape[0] == 1, **how
         )
     if isinstance(layer, (_LAYERS.Conv1DTranspose, _LAYERS.Conv2DTranspose)):
-        return "TRANSPOSE_CONV", _spread(layer, kernel)
+        return _spread(layer, kernel)
     if layer.padding not in ("same", "valid"):
-        return "CONV_2D", None
+        return None
     depthwise = isinstance(layer, (_LAYERS.DepthwiseConv1D, _LAYERS.DepthwiseConv2D))
-    kind = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
     if depthwise and max(layer.strides) > 1 and max(layer.dilation_rate) > 1:
-        return kind, None
-    return kind, lambda x, bias, out, how: _convolved(layer, kernel, depthwise, x, bias, out, how)
+        return None
+    return lambda x, bias, out, how: _convolved(layer, kernel, depthwise, x, bias, out, how)
 
 
 def _spread(layer: Any, kernel: IntegerKernel) -> _Run | None:
