@@ -12,7 +12,7 @@ import numpy as np
 
 from tfcompress.core.folding import IntegerKernel
 from tflite_export.draft import Draft
-from tflite_export.kernels import Codes
+from tflite_export.kernels import Codes, rows_of
 from tflite_export.pairs import grid_of
 
 # The converter's numbers differ from the model's by rounding only.
@@ -48,7 +48,7 @@ def folded(kernels: Sequence[IntegerKernel]) -> list[Folded]:
 
 def exact_scale(codes: Codes, kernels: Sequence[Folded], axis: int | None) -> Codes:
     """The codes with the model's own scale, where it is theirs up to rounding."""
-    rows = None if axis is None else _rows(codes.codes, axis)
+    rows = None if axis is None else rows_of(codes.codes, axis)
     for one in kernels:
         if one.source == codes.source and rows is not None and _is_scale(codes.scale, one.scale):
             if np.array_equal(rows, one.codes):
@@ -58,10 +58,6 @@ def exact_scale(codes: Codes, kernels: Sequence[Folded], axis: int | None) -> Co
 
 def _is_scale(found: np.ndarray, own: np.ndarray) -> bool:
     return found.size in (1, own.size) and bool(np.all(np.abs(found - own) <= _SAME * own))
-
-
-def _rows(codes: np.ndarray, axis: int) -> np.ndarray:
-    return np.moveaxis(codes, axis, 0).reshape(codes.shape[axis], -1)
 
 
 def exact_biases(draft: Draft, kernels: Sequence[Folded]) -> None:
@@ -91,5 +87,5 @@ def _kernel_of(draft: Draft, op: Any, axis: int, kernels: Sequence[Folded]) -> F
     grid = draft.grid(index)
     if grid is None or not draft.is_constant(index) or draft.type(index) != "INT8":
         return None
-    rows, scale = _rows(draft.value(index), axis), np.asarray(grid.scale, np.float32)
+    rows, scale = rows_of(draft.value(index), axis), np.asarray(grid.scale, np.float32)
     return next((k for k in kernels if np.array_equal(scale, k.scale) and np.array_equal(rows, k.codes)), None)

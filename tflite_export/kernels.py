@@ -52,7 +52,7 @@ class Integers:
             kernel: float constant of the file.
             axis: its channel axis; None where the file allows one scale only.
         """
-        rows = _rows(kernel, axis).astype(np.float64)
+        rows = rows_of(kernel, axis).astype(np.float64)
         for number, weight in enumerate(self._weights):
             for codes in _views(weight.codes, *rows.shape):
                 scale = _scale(rows, codes, axis is None)
@@ -66,7 +66,7 @@ class Integers:
         return [f"{w.layer}/{w.weight}" for i, w in enumerate(self._weights) if i not in self._found]
 
 
-def _rows(kernel: np.ndarray, axis: int | None) -> np.ndarray:
+def rows_of(kernel: np.ndarray, axis: int | None) -> np.ndarray:
     """[channels, numbers of a channel]."""
     if axis is None:
         return kernel.reshape(kernel.shape[0] if kernel.ndim else 1, -1)

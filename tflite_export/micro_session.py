@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from tflite_export.bench.arena import INSTALL
 from tflite_export.errors import ExportError
 from tflite_export.graph import Model, Signature
 
-_INSTALL = "pip install --pre 'tfcompress[micro]'"
 _SPARE = 1 << 20
 
 
@@ -29,7 +29,7 @@ class MicroSession:
         try:
             from tflite_micro import runtime
         except ImportError as error:
-            raise ExportError(f"The kernels 'tflm' need tflite-micro: {_INSTALL}") from error
+            raise ExportError(f"The kernels 'tflm' need tflite-micro: {INSTALL}") from error
         if signature.subgraph:
             raise ExportError("tflite-micro runs the first subgraph, this signature calls another one")
         graph = model.subgraphs[0]
