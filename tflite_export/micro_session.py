@@ -15,13 +15,14 @@ _SPARE = 1 << 20
 class MicroSession:
     """As `session.Session`, with the kernels of LiteRT for Microcontrollers; tensors inside cannot be read."""
 
-    def __init__(self, content: bytes, model: Model, signature: Signature) -> None:
-        """Opens the file, in an arena in which no two tensors need to share memory.
+    def __init__(self, content: bytes, model: Model, signature: Signature, arena: int | None = None) -> None:
+        """Opens the file.
 
         Args:
             content: the file's bytes.
             model: what they hold.
             signature: what is run.
+            arena: bytes of memory that the interpreter gets; None: so many that no two tensors need to share any.
 
         Raises:
             ExportError: tflite-micro is not installed, or does not take the file.
@@ -36,11 +37,11 @@ class MicroSession:
         self._inputs = {index: place for place, index in enumerate(graph.inputs)}
         self._outputs = {index: place for place, index in enumerate(graph.outputs)}
         self._stateful = any(tensor.is_variable for tensor in graph.tensors)
-        values = sum(8 * int(np.prod([max(n, 1) for n in tensor.shape])) for tensor in graph.tensors)
+        if arena is None:
+            values = sum(8 * int(np.prod([max(n, 1) for n in tensor.shape])) for tensor in graph.tensors)
+            arena = _SPARE + 2 * len(content) + values
         try:
-            self._interpreter: Any = runtime.Interpreter.from_bytes(
-                content, arena_size=_SPARE + 2 * len(content) + values
-            )
+            self._interpreter: Any = runtime.Interpreter.from_bytes(content, arena_size=arena)
         except RuntimeError as error:
             raise ExportError(f"tflite-micro does not take the file: {error}") from error
 
@@ -50,8 +51,8 @@ class MicroSession:
         found: dict[int, list[np.ndarray]] = {index: [] for index in wanted}
         try:
             for turn in range(times):
-                if self._stateful and turn:
-                    self._interpreter.reset()
+                if turn:
+                    self.reset()
                 for index, array in feeds.items():
                     batch = array.shape[0] // times if array.ndim else 0
                     part = array[turn * batch : (turn + 1) * batch] if batch else array
@@ -62,3 +63,8 @@ class MicroSession:
         except RuntimeError as error:
             raise ExportError(f"tflite-micro failed: {error}") from error
         return {index: np.concatenate(v) if v[0].ndim else np.stack(v) for index, v in found.items()}
+
+    def reset(self) -> None:
+        """Sets recurrent state back to its beginning."""
+        if self._stateful:
+            self._interpreter.reset()

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tflite_export.flatbuffer import read
+from tflite_export.micro_session import MicroSession
 
 
 class MicroEngine:
@@ -23,19 +25,12 @@ class MicroEngine:
             arena: bytes of memory that the interpreter gets.
             times: inferences in `arrays`.
         """
-        from tflite_micro import runtime
-
         model = read(path)
-        signature, graph = model.signature(), model.subgraphs[0]
-        if signature.subgraph:
-            raise ValueError("tflite-micro runs the first subgraph, the file's first signature calls another one")
-        self._stateful = any(tensor.is_variable for tensor in graph.tensors)
-        place = {index: position for position, index in enumerate(graph.inputs)}
-        self._inputs = {place[index]: arrays[name] for name, index in signature.inputs.items()}
-        place = {index: position for position, index in enumerate(graph.outputs)}
-        self._outputs = {name: place[index] for name, index in signature.outputs.items()}
+        signature = model.signature()
+        self._session = MicroSession(Path(path).read_bytes(), model, signature, arena)
+        self._feeds = {index: arrays[name] for name, index in signature.inputs.items()}
+        self._outputs = signature.outputs
         self._times = times
-        self._interpreter = runtime.Interpreter.from_file(path, arena_size=arena)
         return {}, {}
 
     def outputs(self, arrays: Mapping[str, np.ndarray], *, seconds: float) -> Any:
@@ -45,15 +40,20 @@ class MicroEngine:
             {times: inferences run}, outputs by name, joined along a new first axis.
         """
         end = time.monotonic() + seconds
-        found: list[dict[str, np.ndarray]] = []
+        found: list[dict[int, np.ndarray]] = []
         for number in range(self._times):
             if found and time.monotonic() > end:
                 break
-            if self._stateful and found:
-                self._interpreter.reset()
-            for position, array in self._inputs.items():
-                batch = array.shape[0] // self._times if array.ndim else 0
-                self._interpreter.set_input(array[number * batch : (number + 1) * batch] if batch else array, position)
-            self._interpreter.invoke()
-            found.append({name: np.array(self._interpreter.get_output(at)) for name, at in self._outputs.items()})
-        return {"times": len(found)}, {name: np.stack([one[name] for one in found]) for name in found[0]}
+            if found:
+                self._session.reset()
+            found.append(self._session.run(self._part(number), 1, list(self._outputs.values())))
+        joined = {name: np.stack([one[index] for one in found]) for name, index in self._outputs.items()}
+        return {"times": len(found)}, joined
+
+    def _part(self, number: int) -> dict[int, np.ndarray]:
+        """What one inference reads; an array without an axis is every one's."""
+        sizes = {index: array.shape[0] // self._times if array.ndim else 0 for index, array in self._feeds.items()}
+        return {
+            index: array[number * sizes[index] : (number + 1) * sizes[index]] if sizes[index] else array
+            for index, array in self._feeds.items()
+        }

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from tflite_export.bench.process import read_frame, write_frame
+from tflite_export.errors import ExportError
 
 # Name -> class with `METHODS`, the names that may be called, each method taking arrays and further arguments and
 # returning (plain values, arrays). Imported on use: no engine is kept waiting by another one's runtime.
@@ -36,7 +37,7 @@ def main() -> None:
             answer = getattr(engine, name)(arrays, **arguments)
         except Exception as error:  # whatever a hostile file makes the runtime raise is the answer
             text = " ".join(str(error).split())
-            plain = isinstance(error, (ValueError, RuntimeError)) and text
+            plain = isinstance(error, (ExportError, ValueError, RuntimeError)) and text
             answer = {"error": text if plain else f"{type(error).__name__}: {text}"}, {}
         write_frame(out, *answer)
 
