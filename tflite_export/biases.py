@@ -20,11 +20,11 @@ from ai_edge_litert import schema_py_generated as schema
 from tflite_export.description import describe
 from tflite_export.draft import Draft
 from tflite_export.exported import ReportRow
+from tflite_export.kernels import CHANNEL_AXES
 from tflite_export.measure import runs
 from tflite_export.pairs import Pair, grid_of, matched
 
 Samples = Sequence[Sequence[np.ndarray]]
-_KERNELS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 # Calibration rows that means are taken over, fewer where that many runs take more multiply-accumulates than this (half
 # a minute); and how often the integer file is run over them.
 _ROWS, _FEWEST, _WORK, _PASSES = 128, 16, 4e11, 12
@@ -85,7 +85,7 @@ def _layers(reference: Draft, integer: Draft) -> list[_Layer]:
     readers, found = integer.users(), []
     for op in integer.operators:
         kind = integer.kind(op)
-        pair = pairs.get(op.outputs[0]) if kind in _KERNELS and integer.type(op.outputs[0]) == "INT8" else None
+        pair = pairs.get(op.outputs[0]) if kind in CHANNEL_AXES and integer.type(op.outputs[0]) == "INT8" else None
         scales = _scales(integer, op) if pair is not None else None
         if pair is None or scales is None:
             continue

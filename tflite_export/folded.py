@@ -12,12 +12,11 @@ import numpy as np
 
 from tfcompress.core.folding import IntegerKernel
 from tflite_export.draft import Draft
-from tflite_export.kernels import Codes, rows_of
+from tflite_export.kernels import CHANNEL_AXES, Codes, rows_of
 from tflite_export.pairs import grid_of
 
 # The converter's numbers differ from the model's by rounding only.
 _SAME = 1e-4
-_KERNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def exact_biases(draft: Draft, kernels: Sequence[Folded]) -> None:
     """
     readers = draft.users()
     for op in draft.operators:
-        axis = _KERNELS.get(draft.kind(op))
+        axis = CHANNEL_AXES.get(draft.kind(op))
         if axis is None or len(op.inputs) < 3 or op.inputs[2] < 0 or len(readers.get(op.inputs[2], [op])) > 1:
             continue
         one, grid = _kernel_of(draft, op, axis, kernels), grid_of(draft, op.inputs[0])

@@ -10,6 +10,8 @@ from tfcompress.core.grid import IntegerWeight
 
 # Largest distance, in parts of the channel's largest number, between a kernel and the integers that stand for it.
 TOLERANCE = 1e-5
+# Operations with a kernel, a bias and a scale for each channel -> the axis of the channels.
+CHANNEL_AXES = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 _FEW = 8
 
 

@@ -9,20 +9,17 @@ from tfcompress.core.grid import IntegerWeight
 from tflite_export.draft import Draft, layer_of
 from tflite_export.exported import ReportRow
 from tflite_export.folded import Folded, exact_scale
-from tflite_export.kernels import Codes, Integers
+from tflite_export.kernels import CHANNEL_AXES, Codes, Integers
 from tflite_export.recurrent import FUSED, KERNELS
 
 # Where an operation has its kernel, and the kernel's channel axis; None: the file allows one scale only.
 PLACES: dict[str, tuple[tuple[int, ...], int | None]] = {
-    "CONV_2D": ((1,), 0),
-    "DEPTHWISE_CONV_2D": ((1,), 3),
-    "FULLY_CONNECTED": ((1,), 0),
+    **{kind: ((1,), axis) for kind, axis in CHANNEL_AXES.items()},
     "TRANSPOSE_CONV": ((1,), 0),
     "GATHER": ((0,), None),
     "BATCH_MATMUL": ((0, 1), None),
     FUSED: (tuple(KERNELS), None),
 }
-_PACKED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def plant(
@@ -103,15 +100,17 @@ def pack(draft: Draft) -> list[str]:
     left = []
     readers = draft.users()
     for op in draft.operators:
-        if draft.kind(op) not in _PACKED or draft.type(op.inputs[1]) != "INT8" or not draft.is_constant(op.inputs[1]):
+        if draft.kind(op) not in CHANNEL_AXES:
             continue
         index = op.inputs[1]
+        if draft.type(index) != "INT8" or not draft.is_constant(index):
+            continue
         codes = draft.value(index)
         if np.abs(codes.astype(np.int16)).max(initial=0) > 7:
             continue
         if draft.kind(op) == "FULLY_CONNECTED" and np.size(draft.grid(index).scale) > 1:
             left.append(draft.layer(op))
-        elif all(draft.kind(reader) in _PACKED for reader in readers[index]):
+        elif all(draft.kind(reader) in CHANNEL_AXES for reader in readers[index]):
             draft.set_bytes(index, nibbles(codes), "INT4")
     return left
 
