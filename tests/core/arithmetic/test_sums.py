@@ -22,7 +22,7 @@ def test_sums_of_any_size_are_exact(depth, top, bias, dtype):
     expected = values @ kernel + biases
     found = sums.total(
         tf.constant(values, tf.float32), tf.constant(kernel, tf.float32), tf.constant(biases, tf.int32), contraction,
-        reach=255.0, depth=depth, axes=(0,), then=lambda total: tf.cast(total, dtype),
+        reach=255.0, depth=depth, axes=(0,), then=lambda total, bias: tf.cast(total + bias, dtype),
     )  # fmt: skip
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, expected.astype(dtype.as_numpy_dtype))
@@ -30,7 +30,7 @@ def test_sums_of_any_size_are_exact(depth, top, bias, dtype):
 
 def test_without_a_bias():
     ones = tf.ones([3, 5])
-    found = sums.total(ones, tf.ones([5, 2]), None, contraction, reach=1.0, depth=5, axes=(0,), then=tf.identity)
+    found = sums.total(ones, tf.ones([5, 2]), None, contraction, reach=1.0, depth=5, axes=(0,), then=tf.add)
     np.testing.assert_array_equal(found, np.full((3, 2), 5))
 
 

@@ -65,8 +65,8 @@ def conv_2d(
     def contraction(values: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         return tf.nn.conv2d(values, window, list(strides), padding, dilations=list(dilations))
 
-    def rounded(total: tf.Tensor) -> tf.Tensor:
-        return requantized(total, x.lattice, kernel_scale, out, rounding, low, high).values
+    def rounded(total: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        return requantized(total, bias, x.lattice, kernel_scale, out, rounding, low, high).values
 
     found = product(
         x,
@@ -132,8 +132,8 @@ def depthwise_conv_2d(
     def contraction(values: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
         return tf.nn.depthwise_conv2d(values, window, [1, *strides, 1], padding, dilations=list(dilations))
 
-    def rounded(total: tf.Tensor) -> tf.Tensor:
-        return requantized(total, x.lattice, kernel_scale, out, rounding, low, high).values
+    def rounded(total: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        return requantized(total, bias, x.lattice, kernel_scale, out, rounding, low, high).values
 
     found = product(
         x,
@@ -195,8 +195,8 @@ def transpose_conv(
         shape = [tf.shape(values)[0], *size, outputs]
         return tf.nn.conv2d_transpose(values, window, shape, list(strides), padding)
 
-    def rounded(total: tf.Tensor) -> tf.Tensor:
-        return requantized(total, x.lattice, kernel_scale, out, way(kernels), low, high).values
+    def rounded(total: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        return requantized(total, bias, x.lattice, kernel_scale, out, way(kernels), low, high).values
 
     found = product(
         x,

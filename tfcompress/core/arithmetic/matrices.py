@@ -59,8 +59,8 @@ def fully_connected(
         rounding = "up" if kernels == "xnnpack" and bias is None else "double"
     shared = rounding == "up" and kernel_scale.shape.num_elements() == 1
 
-    def rounded(total: tf.Tensor) -> tf.Tensor:
-        return requantized(total, x.lattice, kernel_scale, out, rounding, low, high, shared=shared).values
+    def rounded(total: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        return requantized(total, bias, x.lattice, kernel_scale, out, rounding, low, high, shared=shared).values
 
     flat = Codes(tf.reshape(x.values, [-1, inputs]), x.lattice)
     found = product(flat, kernel, bias, contraction, depth=inputs, axes=(1,), padded=False, then=rounded)

@@ -53,6 +53,7 @@ def way(kernels: str, *, packed: bool = False) -> str:
 
 def requantized(
     total: tf.Tensor,
+    bias: tf.Tensor,
     x: Lattice,
     kernel_scale: tf.Tensor,
     out: Lattice,
@@ -66,6 +67,7 @@ def requantized(
 
     Args:
         total: float32 or int32 sums; int64 in 16 bits.
+        bias: what is added to them first, of their type, [out] or [1].
         x: the input's lattice.
         kernel_scale: float32 [out] or [1].
         out: the output's lattice.
@@ -77,16 +79,16 @@ def requantized(
     """
     real = real_factor(x, kernel_scale, out, shared=shared)
     if way == "double":
-        rounded = requantize.rounded_double(total, real)
+        rounded = requantize.rounded_double(total + bias, real)
         return clamped(rounded + tf.cast(out.zero, tf.float64), out, low, high)
     factor = requantize.fixed_point(real)
     if out.bits == 16 and way != "up":
-        return clamped(requantize.rounded_short(total, factor) + tf.cast(out.zero, tf.int64), out, low, high)
+        return clamped(requantize.rounded_short(total + bias, factor) + tf.cast(out.zero, tf.int64), out, low, high)
     if way == "single":
-        return _passed(_once, total, [quotient(x.scale * kernel_scale, out.scale)], out, low, high)
+        return _passed(_once, total, [bias, quotient(x.scale * kernel_scale, out.scale)], out, low, high)
     channels = total.shape[-1]
     ties_up = tf.range(channels) < channels // 8 * 8 if way == "eights" else tf.constant([way == "up"])
-    parts = [factor.mantissa, factor.shift, ties_up]
+    parts = [bias, factor.mantissa, factor.shift, ties_up]
     return _passed(_twice, total, parts, out, low, high)
 
 
@@ -98,7 +100,7 @@ def _passed(
     low: tf.Tensor | None,
     high: tf.Tensor | None,
 ) -> Codes:
-    """Rounds and clamps sums [..., channels] by `_once` or `_twice`; `parts`, their factors, are [channels] or [1]."""
+    """Rounds and clamps sums [..., channels] by `_once` or `_twice`; `parts`: bias and factors, [channels] or [1]."""
     channels = total.shape[-1]
     ends = [tf.cast(end, tf.int32) for end in (out.first if low is None else low, out.last if high is None else high)]
     operands = (tf.reshape(total, [-1, channels]), *(tf.broadcast_to(p, [channels]) for p in parts), out.zero, *ends)
@@ -107,13 +109,16 @@ def _passed(
     return Codes(tf.ensure_shape(tf.reshape(made, tf.shape(total)), total.shape), out)
 
 
-def _once(total: tf.Tensor, factor: tf.Tensor, zero: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
+def _once(
+    total: tf.Tensor, bias: tf.Tensor, factor: tf.Tensor, zero: tf.Tensor, low: tf.Tensor, high: tf.Tensor
+) -> tf.Tensor:
     zero, low, high = (tf.cast(number, tf.float32) for number in (zero, low, high))
-    return tf.clip_by_value(requantize.rounded_single(total, factor) + zero, low, high)
+    return tf.clip_by_value(requantize.rounded_single(total + bias, factor) + zero, low, high)
 
 
 def _twice(
     total: tf.Tensor,
+    bias: tf.Tensor,
     mantissa: tf.Tensor,
     shift: tf.Tensor,
     ties_up: tf.Tensor,
@@ -122,7 +127,7 @@ def _twice(
     high: tf.Tensor,
 ) -> tf.Tensor:
     rounded = requantize.rounded_twice(
-        tf.cast(total, tf.int32), requantize.FixedPoint(mantissa, shift), ties_up=ties_up
+        tf.cast(total + bias, tf.int32), requantize.FixedPoint(mantissa, shift), ties_up=ties_up
     )
     return tf.cast(tf.clip_by_value(rounded + zero, low, high), tf.float32)
 
@@ -136,7 +141,7 @@ def product(
     depth: int,
     axes: tuple[int, ...],
     padded: bool,
-    then: Callable[[tf.Tensor], tf.Tensor],
+    then: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
     """What `then` makes of the sums.
 
@@ -148,10 +153,10 @@ def product(
         depth: how many.
         axes: of the kernel, those that are summed over.
         padded: zeros are put around the input.
-        then: from the sums (float32 or int32; int64 in 16 bits) to codes' values.
+        then: from the sums and the bias (float32 or int32; int64 in 16 bits) to codes' values.
     """
     if x.lattice.bits == 16:
-        return then(sums.wide_total(x.values, kernel, bias, contraction))
+        return then(sums.wide_total(x.values, kernel, bias, contraction), tf.zeros([1], tf.int64))
     if padded:  # padding means real zeros
         return sums.total(centered(x), kernel, bias, contraction, reach=255.0, depth=depth, axes=axes, then=then)
     # sum of (x - z) * w = sum of x * w - z * sum of w: the activations need no pass of their own.

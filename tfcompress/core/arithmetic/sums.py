@@ -31,9 +31,9 @@ def total(
     reach: float,
     depth: int,
     axes: tuple[int, ...],
-    then: Callable[[tf.Tensor], tf.Tensor],
+    then: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
-    """What `then` makes of the sums of products of `values` and `kernel`, plus the bias.
+    """What `then` makes of the sums of products of `values` and `kernel`, and of the bias.
 
     Args:
         values: float32 whole numbers.
@@ -43,7 +43,8 @@ def total(
         reach: the largest |value| there can be.
         depth: how many products are summed up.
         axes: of the kernel, those that are summed over.
-        then: takes the exact sums, as float32 where it holds them, else as int32.
+        then: takes the exact sums and the bias ([outputs] or [1]) that it adds to them; both float32 where this holds
+            the totals, else int32.
     """
     zero = tf.zeros([1], tf.int32) if bias is None else tf.cast(bias, tf.int32)
     bound = reach * tf.reduce_max(tf.reduce_sum(tf.abs(kernel), axes)) + tf.cast(
@@ -51,11 +52,10 @@ def total(
     )
 
     def at_once() -> tf.Tensor:
-        sums = contraction(values, kernel)
-        return then(sums if bias is None else tf.nn.bias_add(sums, tf.cast(zero, tf.float32)))
+        return then(contraction(values, kernel), tf.cast(zero, tf.float32))
 
     def in_parts() -> tf.Tensor:
-        return then(_by_digits(values, kernel, contraction, reach, depth) + zero)
+        return then(_by_digits(values, kernel, contraction, reach, depth), zero)
 
     # A float32 sum of many magnitudes is itself rounded; the margin is wider than its error.
     return tf.cond(bound < EXACT * (1 - 2**-8), at_once, in_parts)
