@@ -21,14 +21,14 @@ def run(name, folder, *arguments):
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.program
 def test_microcontroller(tmp_path):
     said = run("microcontroller.py", tmp_path, "--epochs", "2")
     assert "float operations      0 of" in said and "INT4" in said
     assert (tmp_path / "digits.tflite").stat().st_size < 20_000
 
 
-@pytest.mark.slow
+@pytest.mark.program
 def test_quantize_mobilenet(tmp_path):
     image = pytest.importorskip("PIL.Image")
     rng = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def test_quantize_mobilenet(tmp_path):
     assert (tmp_path / "mobilenet.tflite").stat().st_size > 100_000
 
 
-@pytest.mark.slow
+@pytest.mark.program
 def test_decoder(tmp_path):
     (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 40, encoding="utf-8")
     said = run("decoder.py", tmp_path, "text.txt", "--steps", "150", "--prompt", "the quick ")

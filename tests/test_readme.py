@@ -17,7 +17,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.slow
+@pytest.mark.program
 def test_the_python_of_readme_runs_from_top_to_bottom(tmp_path):
     program = "\n".join(blocks("python"))
     assert program.count("import tflite_export") == 1

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.slow
+@pytest.mark.program
 @pytest.mark.parametrize("name", ["quantize", "own_layers", "devices", "bundle"])
 def test_story(name, shared, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -22,7 +22,7 @@ OUT = DEMO / "build" / "offline"
 TOOLS = ("java", "javac", "mvn", "aapt2", "zipalign", "apksigner", "zip", "unzip")
 CLASSES = ("MainActivity", "CompareActivity", "BenchmarkActivity")
 INSTALL = "sudo apt-get install maven default-jdk-headless aapt zipalign apksigner zip unzip"
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.program
 
 
 @pytest.fixture(scope="session")
