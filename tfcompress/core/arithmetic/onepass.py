@@ -15,9 +15,9 @@ def in_one_pass(function: Callable[..., tf.Tensor], tensors: Sequence[tf.Tensor]
     """function(*tensors, *numbers), element by element.
 
     Args:
-        function: defined in a module (it is compiled once); from flat tensors [elements] and `numbers` to float32
-            [elements]. What it computes must not depend on how a compiler arranges float arithmetic: whole numbers, or
-            one product of floats that is rounded.
+        function: defined in a module (it is compiled once); from `tensors` and `numbers` to float32. What it computes
+            must not depend on how a compiler arranges float arithmetic: whole numbers, or one product of floats that is
+            rounded.
         tensors: float32, of shapes that broadcast with one another.
         numbers: small tensors of known shapes, the same for all elements.
 
@@ -28,18 +28,13 @@ def in_one_pass(function: Callable[..., tf.Tensor], tensors: Sequence[tf.Tensor]
     [[4.0, 5.0], [5.0, 6.0]]
     """
     static = functools.reduce(tf.broadcast_static_shape, (t.shape for t in tensors))
-    known = static.is_fully_defined()
-    shape = static if known else functools.reduce(tf.broadcast_dynamic_shape, (tf.shape(t) for t in tensors))
-    alone = len(tensors) == 1
-
-    def flat(t: tf.Tensor) -> tf.Tensor:
-        same = alone or (known and t.shape == static)
-        return tf.reshape(t if same else tf.broadcast_to(t, shape), [-1])
-
-    operands = [*(flat(t) for t in tensors), *numbers]
-    kinds = (*[((None,), tf.float32)] * len(tensors), *((tuple(n.shape), n.dtype) for n in numbers))
-    count = tf.constant(math.prod(static.as_list())) if known else tf.reduce_prod(shape)
-    return tf.ensure_shape(tf.reshape(compiled_if_large(function, kinds, count, *operands), shape), static)
+    if static.is_fully_defined():
+        count = tf.constant(math.prod(static.as_list()))
+    else:
+        count = tf.reduce_prod(functools.reduce(tf.broadcast_dynamic_shape, (tf.shape(t) for t in tensors)))
+    operands = [*tensors, *numbers]
+    kinds = tuple((tuple(operand.shape), operand.dtype) for operand in operands)
+    return tf.ensure_shape(compiled_if_large(function, kinds, count, *operands), static)
 
 
 def compiled_if_large(
@@ -65,7 +60,7 @@ def compiled_if_large(
 
 @functools.cache
 def _compiled(function: Callable[..., tf.Tensor], signature: tuple[Any, ...]) -> Callable[..., tf.Tensor]:
-    """One trace for tensors of any size; a compilation for each size."""
+    """One trace for any size of a batch; a compilation for each size."""
     specs = [tf.TensorSpec(shape, kind) for shape, kind in signature]
     return tf.function(function, jit_compile=True, input_signature=specs)
 

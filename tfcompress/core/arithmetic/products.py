@@ -67,7 +67,7 @@ def requantized(
 
     Args:
         total: float32 or int32 sums; int64 in 16 bits.
-        bias: what is added to them first, of their type, [out] or [1].
+        bias: what is added to them first, of their type: [out], [1], or for each place [1, ..., out].
         x: the input's lattice.
         kernel_scale: float32 [out] or [1].
         out: the output's lattice.
@@ -85,26 +85,37 @@ def requantized(
     if out.bits == 16 and way != "up":
         return clamped(requantize.rounded_short(total + bias, factor) + tf.cast(out.zero, tf.int64), out, low, high)
     if way == "single":
-        return _passed(_once, total, [bias, quotient(x.scale * kernel_scale, out.scale)], out, low, high)
+        return _passed(_once, total, bias, [quotient(x.scale * kernel_scale, out.scale)], out, low, high)
     channels = total.shape[-1]
     ties_up = tf.range(channels) < channels // 8 * 8 if way == "eights" else tf.constant([way == "up"])
-    parts = [bias, factor.mantissa, factor.shift, ties_up]
-    return _passed(_twice, total, parts, out, low, high)
+    parts = [factor.mantissa, factor.shift, ties_up]
+    return _passed(_twice, total, bias, parts, out, low, high)
 
 
 def _passed(
     function: Callable[..., tf.Tensor],
     total: tf.Tensor,
+    bias: tf.Tensor,
     parts: Sequence[tf.Tensor],
     out: Lattice,
     low: tf.Tensor | None,
     high: tf.Tensor | None,
 ) -> Codes:
-    """Rounds and clamps sums [..., channels] by `_once` or `_twice`; `parts`: bias and factors, [channels] or [1]."""
+    """Rounds and clamps sums [..., channels] by `_once` or `_twice`; `parts`: factors, [channels] or [1]."""
     channels = total.shape[-1]
     ends = [tf.cast(end, tf.int32) for end in (out.first if low is None else low, out.last if high is None else high)]
-    operands = (tf.reshape(total, [-1, channels]), *(tf.broadcast_to(p, [channels]) for p in parts), out.zero, *ends)
-    kinds = (((None, channels), total.dtype), *((tuple(operand.shape), operand.dtype) for operand in operands[1:]))
+    places = bias.shape.num_elements() // channels or 1
+    operands = (
+        tf.reshape(total, [-1, places, channels]),
+        tf.reshape(tf.broadcast_to(bias, [*bias.shape[:-1], channels]), [places, channels]),
+        *(tf.broadcast_to(part, [channels]) for part in parts),
+        out.zero,
+        *ends,
+    )
+    kinds = (
+        ((None, places, channels), total.dtype),
+        *((tuple(operand.shape), operand.dtype) for operand in operands[1:]),
+    )
     made = compiled_if_large(function, kinds, tf.size(total), *operands)
     return Codes(tf.ensure_shape(tf.reshape(made, tf.shape(total)), total.shape), out)
 
@@ -157,9 +168,21 @@ def product(
     """
     if x.lattice.bits == 16:
         return then(sums.wide_total(x.values, kernel, bias, contraction), tf.zeros([1], tf.int64))
-    if padded:  # padding means real zeros
+    met = _met(x, kernel, contraction, axes, padded)
+    if met is None:
         return sums.total(centered(x), kernel, bias, contraction, reach=255.0, depth=depth, axes=axes, then=then)
     # sum of (x - z) * w = sum of x * w - z * sum of w: the activations need no pass of their own.
-    columns = tf.cast(tf.reshape(tf.reduce_sum(kernel, axes), [-1]), tf.int32)
-    moved = (0 if bias is None else tf.cast(bias, tf.int32)) - x.lattice.zero * columns
+    moved = (0 if bias is None else tf.cast(bias, tf.int32)) - x.lattice.zero * tf.cast(met, tf.int32)
     return sums.total(x.values, kernel, moved, contraction, reach=128.0, depth=depth, axes=axes, then=then)
+
+
+def _met(
+    x: Codes, kernel: tf.Tensor, contraction: sums.Contraction, axes: tuple[int, ...], padded: bool
+) -> tf.Tensor | None:
+    """The sum of the kernel's numbers that meet a number of the input, not padding: for each output or, where zeros are
+    put around the input, for each of its places; None where the input's size is not known."""
+    if not padded:
+        return tf.reshape(tf.reduce_sum(kernel, axes), [-1])
+    size = x.values.shape[1:]
+    found = contraction(tf.ones([1, *size]), kernel) if size.is_fully_defined() else None
+    return found if found is not None and found.shape.is_fully_defined() else None
