@@ -73,6 +73,7 @@ operation_name = _chosen.operation_name
 input_name = _chosen.input_name
 pack_like = _chosen.pack_like
 masks_may_end = _chosen.masks_may_end
+drawn = _chosen.drawn
 branches_recorded = _chosen.branches_recorded
 compute_in_float32 = _chosen.compute_in_float32
 compiled_loss = _chosen.compiled_loss

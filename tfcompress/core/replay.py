@@ -1,5 +1,6 @@
 """The calls of a graph in order, and the same calls made again with some of them answered differently."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +98,9 @@ def run(
         args, kwargs = flavor.map_structure(
             lambda t: values[id(t)] if flavor.is_symbolic(t) else t, (step.args, step.kwargs)
         )
-        outputs = flavor.flatten(call(step, args, kwargs))
+        symbolic = any(flavor.is_symbolic(t) for t in flavor.flatten((args, kwargs)))
+        with flavor.drawn(step.operation) if symbolic else contextlib.nullcontext():
+            outputs = flavor.flatten(call(step, args, kwargs))
         for tensor in outputs:
             made = flavor.producer(tensor) if flavor.is_symbolic(tensor) else None
             if made is not None:

@@ -99,6 +99,11 @@ def masks_may_end() -> Iterator[None]:
         yield
 
 
+def drawn(operation: Any) -> contextlib.AbstractContextManager[None]:
+    """Nothing: a symbolic call of this flavor builds no kernel that nobody runs."""
+    return contextlib.nullcontext()
+
+
 def branches_recorded() -> contextlib.AbstractContextManager[None]:
     """Nothing: in this flavor no layer may branch on the value of a tensor in a graph."""
     return contextlib.nullcontext()

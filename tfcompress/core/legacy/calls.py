@@ -1,11 +1,12 @@
 """tf_keras: what a call does besides computing: casts, masks, shapes, losses."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from tfcompress.core.legacy.graph import flatten, map_structure
+from tfcompress.core.legacy.graph import flatten, map_structure, sublayers
 
 
 def cast_inputs(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
@@ -79,6 +80,24 @@ def masked_softmax(layer: Any, inputs: Any, mask: Any) -> Any:
 def masks_may_end() -> contextlib.AbstractContextManager[None]:
     """Nothing: this flavor says nothing of masks that are dropped."""
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def drawn(operation: Any) -> Iterator[None]:
+    """While this holds, LSTM and GRU in an operation build their plain kernel alone.
+
+    Else a call with a mask builds one for each kind of device, with their gradients: that takes ten times as long, and
+    nobody runs what a symbolic call builds.
+    """
+    layers = [operation, *sublayers(operation, recursive=True)]
+    fast = [layer for layer in layers if getattr(layer, "_could_use_gpu_kernel", False)]
+    try:
+        for layer in fast:
+            layer._could_use_gpu_kernel = False
+        yield
+    finally:
+        for layer in fast:
+            layer._could_use_gpu_kernel = True
 
 
 def branches_recorded() -> contextlib.AbstractContextManager[Any]:
