@@ -135,7 +135,7 @@ def test_a_point_knows_how_many_lie_under_it():
     assert [_under(rows, i) for i in range(5)] == [0, 0, 0, 1, 0]
 
 
-@pytest.mark.slow
+@pytest.mark.program
 def test_the_demo_writes_four_files_that_decide_as_keras_does(tmp_path):
     out = tmp_path / "out"
     assert main(["demo", "--out", str(out), "--epochs", "2"]) == 0
