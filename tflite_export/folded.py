@@ -17,6 +17,8 @@ from tflite_export.pairs import grid_of
 
 # The converter's numbers differ from the model's by rounding only.
 _SAME = 1e-4
+# Where an operation has its input and its bias, and the channels' axis of its kernel.
+_PLACES = {**{kind: (0, 2, axis) for kind, axis in CHANNEL_AXES.items()}, "TRANSPOSE_CONV": (2, 3, 0)}
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,17 @@ def exact_biases(draft: Draft, kernels: Sequence[Folded]) -> None:
     """
     readers = draft.users()
     for op in draft.operators:
-        axis = CHANNEL_AXES.get(draft.kind(op))
-        if axis is None or len(op.inputs) < 3 or op.inputs[2] < 0 or len(readers.get(op.inputs[2], [op])) > 1:
+        read, place, axis = _PLACES.get(draft.kind(op), (0, len(op.inputs), 0))
+        index = op.inputs[place] if place < len(op.inputs) else -1
+        if index < 0 or len(readers.get(index, [op])) > 1 or draft.type(index) not in ("INT32", "INT64"):
             continue
-        one, grid = _kernel_of(draft, op, axis, kernels), grid_of(draft, op.inputs[0])
-        if one is None or grid is None or one.kernel.bias is None or draft.type(op.inputs[2]) not in ("INT32", "INT64"):
+        one, grid = _kernel_of(draft, op, axis, kernels), grid_of(draft, op.inputs[read])
+        if one is None or grid is None or one.kernel.bias is None:
             continue
-        own = one.kernel.bias_codes(grid.scale[0]).numpy()  # type: ignore[union-attr]
-        bias = draft.value(op.inputs[2])
+        bias = draft.value(index)
+        own = one.kernel.bias_codes(grid.scale[0], 16 if bias.dtype == np.int64 else 8).numpy()  # type: ignore[union-attr]
         if bias.shape == own.shape and np.all(np.abs(bias - own) <= np.maximum(1, _SAME * np.abs(own))):
-            draft.set_value(op.inputs[2], own.astype(bias.dtype))
+            draft.set_value(index, own.astype(bias.dtype))
 
 
 def _kernel_of(draft: Draft, op: Any, axis: int, kernels: Sequence[Folded]) -> Folded | None:

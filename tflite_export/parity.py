@@ -11,7 +11,7 @@ from tflite_export.agreement import Agreement, agreement
 from tflite_export.drift import LayerRow, candidates, fused, grid_of, layer_row, matched, real, silent_softmaxes
 from tflite_export.errors import ExportError
 from tflite_export.flatbuffer import File, content_of, read
-from tflite_export.graph import Subgraph, Tensor
+from tflite_export.graph import Model, Subgraph, Tensor
 from tflite_export.port import Port
 from tflite_export.rendering import render, table
 from tflite_export.runner import Runner
@@ -82,7 +82,11 @@ class Parity:
 
         Where the integers were promised, the first that differs at all.
         """
-        return next((row for row in self.layers if row.departs or (self.exact and row.model.equal < 1)), None)
+        return next((row for row in self.layers if self.differs(row)), None)
+
+    def differs(self, row: LayerRow) -> bool:
+        """Whether a layer differs by more than the kernel sets do; where the integers were promised, at all."""
+        return row.departs or (self.exact and row.model.equal < 1)
 
     @property
     def collapsed(self) -> tuple[str, ...]:
@@ -106,9 +110,8 @@ class Parity:
         if self.layers:
             parts += ["", _layers(self)]
         first = self.first_departure
-        lines = [f"First layer that departs: {first.layer} ({self._why(first)})" if first else "No layer departs"]
-        if self.promised is not None:
-            lines.append(self._promise())
+        departs = f"First layer that departs: {first.layer} ({self._why(first)})" if first else "No layer departs"
+        lines = [departs] if self.layers else []
         lines += [f"Lost: {one}; {one.advice}" for one in self.lost]
         explained = {one.layer for one in self.lost}
         lines += [f"Collapsed: {name}" for name in self.collapsed if name not in explained]
@@ -118,11 +121,13 @@ class Parity:
             if row.coarse and not row.collapsed
         ]
         lines += [f"Saturates: {row.layer} ({100 * row.clipped:.0f} % outside)" for row in self.layers if row.saturates]
-        known = self.layers or self.silent or self.lost
-        return render(*parts, "", *(lines if known else ()), *(f"Note: {n}" for n in self.notes))
+        if self.promised is not None:
+            lines.append(self._promise())
+        return render(*parts, "", *lines, *(f"Note: {n}" for n in self.notes))
 
     def _promise(self) -> str:
         text = f"Keras computes the integers of the {self.promised} kernels"
+        text += ", but for what is approximate" if any(n.startswith("approximate") for n in self.notes) else ""
         differs = next((row for row in self.layers if row.model.equal < 1), None)
         return text if self.exact or differs is None else f"{text}; the first layer that differs here: {differs.layer}"
 
@@ -158,7 +163,7 @@ def compare(model: Any, exported: File, data: Any, *, kernels: str | None = None
     flavor.check_model(model)
     graph = model if flavor.is_graph(model) else trace(model)
     content = content_of(exported)
-    promised = getattr(getattr(model, "evaluator", None), "kernels", None)
+    promised = _promised(model, read(content))
     kernels = kernels or promised or "xnnpack"
     runner = Runner(content, kernels)
     names, arrays = sample_arrays(graph, data)
@@ -169,7 +174,7 @@ def compare(model: Any, exported: File, data: Any, *, kernels: str | None = None
     rows = len(arrays[0])
     file = read(content).subgraphs[0]
     other = "xnnpack" if kernels in ("reference", "tflm") else "reference"
-    notes = [f"approximate in Keras: {name}, {reason}" for name, reason in _approximate(model, kernels).items()]
+    notes = _exceptions(model, kernels, read(content))
     second = _second(content, other, feeds, runner, notes)
     floor, floor_rows = _floor(second, feeds, rows, runner)
     found, ends = [], {}
@@ -187,10 +192,27 @@ def compare(model: Any, exported: File, data: Any, *, kernels: str | None = None
     return Parity(kernels, other, rows, floor_rows, tuple(found), layers, silent, lost, tuple(notes), promised)
 
 
-def _approximate(model: Any, kernels: str) -> dict[str, str]:
-    """The layers of a model that promises integers, and does not compute the very ones, with the reason."""
+def _promised(model: Any, file: Model) -> str | None:
+    """The kernel set whose integers a model computes of a file; none as long as there is a range it has not seen."""
     evaluator = getattr(model, "evaluator", None)
-    return evaluator.approximate(model) if evaluator is not None and evaluator.kernels == kernels else {}
+    integers = any(tensor.type in ("INT8", "INT16") for graph in file.subgraphs for tensor in graph.tensors)
+    return evaluator.kernels if evaluator is not None and integers and bool(evaluator.ready(model)) else None
+
+
+def _exceptions(model: Any, kernels: str, file: Model) -> list[str]:
+    """Where a model does not compute the very integers of a file, although it was made for its kernel set; why."""
+    from tfcompress.core.folding import integer_kernels
+
+    evaluator = getattr(model, "evaluator", None)
+    if evaluator is None or evaluator.kernels != kernels:
+        return []
+    if not bool(evaluator.ready(model)):
+        return ["Keras computes in real numbers: there are ranges that the model has not seen"]
+    notes = [f"approximate in Keras: {name}, {reason}" for name, reason in evaluator.approximate(model).items()]
+    packed = any(tensor.type == "INT4" for graph in file.subgraphs for tensor in graph.tensors)
+    if kernels == "xnnpack" and not packed and any(kernel.bits <= 4 for kernel in integer_kernels(model)):
+        notes.append("approximate in Keras: kernels of 4 bits, which the file stores one to a byte")
+    return notes
 
 
 def _feeds(runner: Runner, names: Sequence[str], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -358,7 +380,7 @@ def _layers(parity: Parity) -> Any:
                 floor[1],
                 _steps(row.model),
                 f"{row.distinct[0]:,} / {row.distinct[1]:,}",
-                "departs" if row.departs else "",
+                "departs" if parity.differs(row) else "",
             )
         )
     columns = ("layer", "operation", "equal", "floor", "SNR", "floor ", "largest step", "distinct Keras / file", "")

@@ -98,7 +98,8 @@ class Runner:
 
         Args:
             x: as for a call.
-            indices: tensor numbers; every tensor that an operation computes when left out.
+            indices: tensor numbers; every tensor that an operation computes when left out. The kernels "tflm" show the
+                outputs alone.
 
         Returns:
             tensor number -> values of all runs, joined along the first axis.

@@ -156,3 +156,11 @@ def test_the_largest_number_of_a_layer_is_the_last_code_of_its_channel():
     np.testing.assert_allclose(scale.ravel(), np.abs(flat).max(0) / 127, rtol=1e-6)
     np.testing.assert_array_equal(np.abs(codes.reshape(-1, 5)).max(0), [127] * 5)
     assert np.abs(codes * scale - kernel).max() <= scale.max() / 2 * 1.0001
+
+
+def test_scales_are_one_division_also_where_the_graph_is_optimized():
+    # TensorFlow replaces a division by a constant with a product, whose last digit differs.
+    weight = np.random.default_rng(0).normal(size=(3, 4096)).astype("float32")
+    variable = tf.Variable(weight)
+    made = tf.function(lambda: scale_of(variable + 0.0, Grid(8, axis=-1)))
+    np.testing.assert_array_equal(made()[0], np.abs(weight).max(axis=0) / np.float32(127))

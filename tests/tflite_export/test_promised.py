@@ -89,3 +89,28 @@ def test_tflite_micro_is_a_kernel_set_of_the_runner(case):
     found = compare(promised, export(promised, "int8"), rows)
     assert (found.kernels, found.exact, found.equal) == ("tflm", True, 1)
     assert Runner(file, "tflm")(data).shape == (32, 6)
+
+
+@pytest.fixture
+def four_bits():
+    """A model of 4-bit kernels on XNNPACK's integers, and data."""
+    inputs = keras.Input((6, 6, 3))
+    model = keras.Model(inputs, layers.Conv2D(4, 3, name="conv")(inputs))
+    data = np.random.default_rng(0).normal(size=(16, 6, 6, 3)).astype("float32")
+    return tfc.calibrate(tfc.quantize_model(model, "w4a8", kernels="xnnpack"), data), data
+
+
+def test_four_bits_that_are_not_packed_are_noted(four_bits):
+    model, data = four_bits
+    assert not compare(model, export(model, "int8"), data).notes
+    [note] = compare(model, export(model, "int8", int4="unpacked"), data).notes
+    assert "4 bits" in note and "one to a byte" in note
+
+
+def test_nothing_is_promised_before_every_range_was_seen():
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, layers.Dense(3)(inputs))
+    data = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")
+    quantized = tfc.quantize_model(model, kernels="xnnpack")
+    found = compare(quantized, export(quantized, "int8", calibration=data), data)
+    assert found.promised is None and any("has not seen" in note for note in found.notes)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import tensorflow as tf
+
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 
@@ -13,7 +15,7 @@ class Compressed(keras.Model):
 
     It is made, called, compiled, saved and loaded as any Functional model; `notes` is JSON data in its config. In
     inference an `evaluator`, if there is one, computes the graph: `evaluator(model, inputs, graph)`, where `graph()`
-    computes it as its layers do.
+    computes it as its layers do; so they do where a mask is given from outside, or `training` is a tensor.
     """
 
     notes: dict[str, str] = {}
@@ -23,7 +25,8 @@ class Compressed(keras.Model):
         def graph() -> Any:
             return super(Compressed, self).call(inputs, training=training, mask=mask)
 
-        if self.evaluator is None or (training is not None and training is not False):
+        in_training = tf.is_tensor(training) or bool(training)
+        if self.evaluator is None or in_training or mask is not None:
             return graph()
         return self.evaluator(self, inputs, graph)
 

@@ -41,12 +41,20 @@ class IntegerKernel:
     bias: tf.Tensor | None
     bits: int = 8
 
-    def bias_codes(self, input_scale: Any) -> tf.Tensor | None:
-        """int32 [channels]: rint(bias / (s_x * scale)), the divisor rounded to float32, as the file holds it."""
+    def bias_codes(self, input_scale: Any, bits: int = 8) -> tf.Tensor | None:
+        """rint(bias / (s_x * scale)) [channels], the divisor rounded to float32, as the file holds it.
+
+        Args:
+            input_scale: s_x.
+            bits: of the input; 8: int32, clipped to what this holds; 16: int64.
+        """
         if self.bias is None:
             return None
         steps = tf.cast(tf.cast(input_scale, tf.float32) * self.scale, tf.float64)
-        return tf.cast(tf.clip_by_value(tf.round(self.bias / steps), -(2.0**31), 2.0**31 - 1), tf.int32)
+        whole = tf.round(self.bias / steps)
+        if bits == 16:
+            return tf.cast(whole, tf.int64)
+        return tf.cast(tf.clip_by_value(whole, -(2.0**31), 2.0**31 - 1), tf.int32)
 
 
 def integer_kernel(layer: Any, norm: Any = None) -> IntegerKernel | None:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfcompress.core.arithmetic.codes import quotient
+
 # So much wider a range may become to have its zero in the middle: 2 decibels.
 BALANCED = 1.25
 
@@ -98,7 +100,7 @@ def magnitude(weight: tf.Tensor, grid: Grid) -> tf.Tensor:
 def scale_of(weight: tf.Tensor, grid: Grid) -> tf.Tensor:
     """scale = max|w| / Q; 1 where every number is zero, so that nothing divides by zero."""
     largest = magnitude(weight, grid)
-    return tf.where(largest > 0, largest / grid.top, tf.ones_like(largest))
+    return tf.where(largest > 0, quotient(largest, grid.top), tf.ones_like(largest))
 
 
 def codes_of(weight: tf.Tensor, scale: tf.Tensor, grid: Grid) -> tf.Tensor:

@@ -136,7 +136,9 @@ class Quantizer(keras.layers.Layer):
         """The grid as the file holds it: scale in float32, zero point, signed codes."""
         low, high = (tf.cast(end, tf.float64) for end in (self.fixed or self._range()))
         if self.bits == 16:
-            scale = tf.cast(tf.maximum(-low, high) / held(32767.0, tf.float64), tf.float32)
+            steps = high / held(32767.0, tf.float64)  # of a prescribed range: -1 is the code -32768
+            steps = tf.maximum(steps, -low / held(32767.0 if self.fixed is None else 32768.0, tf.float64))
+            scale = tf.cast(steps, tf.float32)
             return Lattice(held(scale), tf.zeros([], tf.int32), 16)
         high = tf.where(high > low, high, tf.ones_like(high))  # always zero so far: any range holds it
         return lattice_of(low, high)

@@ -164,11 +164,17 @@ def swishes() -> tuple[Any, dict[str, Any]]:
     gate = layers.Rescaling(1 / 6)(layers.ReLU(6.0)(layers.Rescaling(1.0, offset=3.0)(x)))
     return inputs, {
         "plain": x * layers.ReLU(6.0)(x + 3.0) / 6.0,
-        "layers": layers.Rescaling(1 / 6)(
-            layers.Multiply()([x, layers.ReLU(6.0)(layers.Rescaling(1.0, offset=3.0)(x))])
-        ),
+        "layers": swished(x),
         "gated": layers.Multiply()([x, gate]),
+        "pooled": swished(layers.MaxPooling2D(2)(x)),
+        "dropped": swished(layers.Dropout(0.5)(layers.Conv2D(5, 1)(x))),
     }
+
+
+def swished(x: Any) -> Any:
+    """hard-swish as the converter recognises it."""
+    gate = layers.ReLU(6.0)(layers.Rescaling(1.0, offset=3.0)(x))
+    return layers.Rescaling(1 / 6)(layers.Multiply()([x, gate]))
 
 
 @network
@@ -180,7 +186,19 @@ def pools() -> tuple[Any, dict[str, Any]]:
     y = layers.Cropping2D(1)(layers.ZeroPadding2D(((1, 2), (0, 1)))(y))
     y = layers.UpSampling2D(2, interpolation="bilinear")(layers.UpSampling2D(2)(y))
     y = layers.Permute((2, 1, 3))(layers.Conv2D(3, 1)(y))
-    return inputs, {"resized": y, "mean": layers.GlobalAveragePooling2D()(x), "largest": layers.GlobalMaxPooling2D()(x)}
+    z, low = (layers.ReLU()(layers.MaxPooling2D(2)(layers.Conv2D(4, 3)(inputs))) for _ in range(2))
+    clipped = layers.ReLU(6.0)(layers.Dropout(0.1)(layers.MaxPooling2D(2)(layers.Conv2D(4, 3)(inputs))))
+    small = layers.Conv2D(4, 1)(layers.Add()([z, low])), layers.Conv2D(4, 1)(clipped)
+    places = {"mean": layers.GlobalAveragePooling2D()(x), "largest": layers.GlobalMaxPooling2D()(x)}
+    return inputs, {"rectified": small[0], "clipped": small[1], "resized": y, **places}
+
+
+def called(x: Any) -> dict[str, Any]:
+    """Operations whose options are said in the flavor's own way: by name, or in their place."""
+    if hasattr(keras, "ops"):
+        ops = keras.ops
+        return {"slope": ops.leaky_relu(x, negative_slope=0.3), "rough": ops.gelu(x, approximate=True)}
+    return {"slope": tf.nn.leaky_relu(x, alpha=0.3), "second": tf.nn.leaky_relu(x, 0.4), "rough": tf.nn.gelu(x, True)}
 
 
 @network
@@ -192,5 +210,6 @@ def curves() -> tuple[Any, dict[str, Any]]:
         names += ["hard_silu", "hard_sigmoid"]
     found = {name: layers.Activation(name)(x) for name in names}
     found["leaky"] = layers.LeakyReLU(0.15)(x)
+    found |= called(layers.Conv2D(6, 3)(inputs))
     found["bent"] = layers.PReLU(shared_axes=[1, 2])(x)
     return inputs, found

@@ -126,14 +126,14 @@ def half_away(values: tf.Tensor) -> tf.Tensor:
     return tf.sign(values) * (whole + tf.cast(tf.abs(values) - whole >= 0.5, values.dtype))
 
 
-def quotient(above: tf.Tensor, below: tf.Tensor) -> tf.Tensor:
+def quotient(above: tf.Tensor, below: tf.Tensor | float) -> tf.Tensor:
     """above / below of float32 numbers, rounded once.
 
     Computed in float64, and so right even where the graph is optimized: a division by a constant becomes a product with
     its reciprocal, whose error in float64 (2**-52) is far below the distance of a quotient of float32 numbers from the
     middle between two of them (2**-49).
     """
-    return tf.cast(tf.cast(above, tf.float64) / tf.cast(below, tf.float64), tf.float32)
+    return tf.cast(tf.cast(above, tf.float64) / tf.cast(below, tf.float64), above.dtype)
 
 
 def codes_of(real: tf.Tensor, lattice: Lattice, *, kernels: str = "xnnpack") -> Codes:

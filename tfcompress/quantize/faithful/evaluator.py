@@ -1,22 +1,26 @@
 """Inference of a quantized model in the integers of a kernel set."""
 
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.arithmetic import tables
-from tfcompress.core.arithmetic.codes import Codes, check_kernels, codes_of
+from tfcompress.core.arithmetic.codes import Codes, check_kernels, clamped, codes_of
+from tfcompress.core.arithmetic.fused import bounds
 from tfcompress.core.arithmetic.rectifiers import relu, relu6, requantize
+from tfcompress.core.arithmetic.table import ABSENT, TABLE
 from tfcompress.core.replay import Call, calls, run
 from tfcompress.core.transformed import Transformed
 from tfcompress.quantize.faithful.operations import RULES, Step, moved, name_of
-from tfcompress.quantize.faithful.patterns import hard_swishes
+from tfcompress.quantize.faithful.patterns import hard_swishes, largest_of_windows
 from tfcompress.quantize.faithful.pending import Pending
 from tfcompress.quantize.faithful.products import product
 from tfcompress.quantize.kinds import Kind, kind_of, relu_of
 from tfcompress.quantize.quantizer import Quantizer, quantizers
 
+_NAMES = {"gelu": "GELU", "exp": "EXP", "exponential": "EXP", "elu": "ELU", "ELU": "ELU"}  # not in every set
 _RELUS = {"relu": relu, "relu6": relu6}
 _REALS = {None: tf.identity, "relu": tf.nn.relu, "relu6": tf.nn.relu6}
 
@@ -45,11 +49,16 @@ class Faithful:
             inputs: what it was called with.
             graph: `graph()` computes the model's graph as it stands: what counts before every range was seen.
         """
-        seen = [flavor.read(q.observed)[2] > 0 for q in quantizers(model) if q.fixed is None]
-        ready = tf.reduce_all(tf.stack(seen)) if seen else tf.constant(True)
+        ready = self.ready(model)
         if tf.executing_eagerly():
             return self.exact(model, inputs) if bool(ready) else graph()
         return tf.cond(ready, lambda: self.exact(model, inputs), graph)
+
+    @staticmethod
+    def ready(model: Any) -> tf.Tensor:
+        """Whether every range of a model was seen: a scalar."""
+        seen = [flavor.read(q.observed)[2] > 0 for q in quantizers(model) if q.fixed is None]
+        return tf.reduce_all(tf.stack(seen)) if seen else tf.constant(True)
 
     def exact(self, model: Any, inputs: Any, walk: "Walk | None" = None) -> Any:
         """The outputs in the integers of the kernel set."""
@@ -63,7 +72,7 @@ class Faithful:
         """The layers of a model that are not computed in the very integers of the kernel set, each with the reason."""
         walk = Walk(self.kernels, model)
         symbols = flavor.graph_inputs(model)
-        specs = flavor.map_structure(lambda t: tf.TensorSpec((1, *t.shape[1:]), t.dtype), symbols)
+        specs = flavor.map_structure(lambda t: tf.TensorSpec((t.shape[0] or 1, *t.shape[1:]), t.dtype), symbols)
         tf.function(lambda given: self.exact(model, given, walk), autograph=False).get_concrete_function(specs)
         return dict(walk.notes)
 
@@ -90,11 +99,18 @@ class Walk:
         self._kernels = kernels
         self._inputs = {id(t) for t in flavor.flatten(flavor.graph_inputs(model))}
         self._swishes = hard_swishes(model)
-        self._rounded: dict[int, Codes] = {}
+        self._pools = largest_of_windows(model)
+        self._codes: dict[int, Codes] = {}
         self.notes: dict[str, str] = {}
 
     def call(self, step: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
         """One call of the graph; the answer to `replay.run`."""
+        made = self._computed(step, args, kwargs)
+        if isinstance(made, Codes):
+            self._codes[id(step.outputs[0])] = made
+        return made
+
+    def _computed(self, step: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
         operation = step.operation
         symbols = [t for t in flavor.flatten((step.args, step.kwargs)) if flavor.is_symbolic(t)]
         given = dict(zip(map(id, symbols), self._tensors(args, kwargs, step), strict=True))
@@ -109,9 +125,7 @@ class Walk:
 
         values = [given[id(t)] for t in symbols]
         if isinstance(operation, Quantizer):
-            codes = self._quantized(operation, values[0], id(symbols[0]) in self._inputs)
-            self._rounded[id(step.outputs[0])] = codes
-            return codes
+            return self._quantized(operation, values[0], symbols[0])
         whole = self._swished(step, in_reals)
         if whole is not None:
             return whole
@@ -124,7 +138,7 @@ class Walk:
 
     def _swished(self, step: Call, real: Any) -> Pending | None:
         """HARD_SWISH at the end of the calls that spell it."""
-        x = self._rounded.get(id(self._swishes.get(id(step.outputs[0])))) if step.outputs else None
+        x = self._codes.get(id(self._swishes.get(id(step.outputs[0])))) if step.outputs else None
         if x is None or x.lattice.bits != 8:
             return None
         return Pending(lambda out, low, high: tables.hard_swish(x, out, kernels=self._kernels), real)
@@ -145,18 +159,29 @@ class Walk:
         if kind is Kind.NORM and isinstance(first, Pending) and first.folded is not None:
             return first.folded(operation, step.real)
         if kind is Kind.RELU and isinstance(first, Pending) and first.relu is None:
-            return Pending(first.finish, first.real, relu_of(operation))
+            return replace(first, relu=relu_of(operation), folded=None)
         if name_of(operation) in RULES:
-            return RULES[name_of(operation)](step)
+            return None if self._absent(name_of(operation)) else RULES[name_of(operation)](step)
         return moved(step) if kind is Kind.SAME else None
 
-    def _quantized(self, quantizer: Quantizer, value: Any, is_input: bool) -> Codes:
+    def _absent(self, name: str) -> bool:
+        """Whether the kernel set does without an operation."""
+        return TABLE.get(_NAMES.get(name, ""), {}).get(self._kernels) == ABSENT
+
+    def _quantized(self, quantizer: Quantizer, value: Any, symbol: Any) -> Codes:
         lattice = quantizer.lattice()
         if isinstance(value, Pending):
-            return value.on(lattice, quantizer.activation, self._kernels)
+            obstacle = value.obstacle(lattice.bits, quantizer.activation)
+            if obstacle is None:
+                return value.on(lattice, quantizer.activation, self._kernels)
+            self.notes[quantizer.name] = obstacle
+            value = real(value)
+        elif isinstance(value, Codes) and quantizer.activation and id(symbol) in self._pools:
+            ends = bounds(quantizer.activation, value.lattice, kernels=self._kernels)
+            return requantize(clamped(value.values, value.lattice, *ends), lattice, kernels=self._kernels)
         if isinstance(value, Codes):
             run_it = _RELUS[quantizer.activation] if quantizer.activation else requantize
             return run_it(value, lattice, kernels=self._kernels)
-        if not is_input:
+        if id(symbol) not in self._inputs:
             self.notes.setdefault(quantizer.name, "what it rounds was computed in real numbers")
         return codes_of(_REALS[quantizer.activation](tf.cast(value, tf.float32)), lattice, kernels=self._kernels)

@@ -47,13 +47,33 @@ class Step:
         """The one activation that the call reads."""
         return self.values[0] if len(self.values) == 1 and isinstance(self.values[0], Codes) else None
 
+    @property
+    def bits(self) -> int:
+        """Of the activations that the call reads; no kernel takes several kinds."""
+        return next(v.lattice.bits if isinstance(v, Codes) else v.bits for v in self.values if _travels(v))
+
+    def option(self, place: int, names: Sequence[str], default: Any) -> Any:
+        """What a call says besides its tensors: an attribute of a layer, a keyword, or an argument in its place."""
+        call = self.call
+        for name in names:
+            if hasattr(call.operation, name) and not callable(getattr(call.operation, name)):
+                return getattr(call.operation, name)
+            if name in call.kwargs:
+                return call.kwargs[name]
+        return call.args[place] if len(call.args) > place else default
+
     def pending(self, run: Callable[..., Codes]) -> Pending:
         """`run(lattice, low, high)` when the lattice is known."""
-        return Pending(run, self.real)
+        return Pending(run, self.real, bits=self.bits)
 
     def of_two(self, run: Callable[..., Codes], first: Codes, second: Codes) -> Pending:
         """An operation of two operands, `run`, when the lattice is known."""
         return self.pending(lambda out, low, high: run(first, second, out, kernels=self.kernels, low=low, high=high))
+
+
+def _travels(value: Any) -> bool:
+    """Whether a value travels as integers."""
+    return isinstance(value, (Codes, Pending))
 
 
 def name_of(operation: Any) -> str:
@@ -68,7 +88,7 @@ def name_of(operation: Any) -> str:
 def moved(step: Step) -> Any:
     """Numbers that only move, and maxima: the same call on codes whose zero is 0, so that what is padded is zero."""
     x = step.codes
-    if x is None or _pads_otherwise(step.call):
+    if x is None or _brings_numbers(step):
         return None
     zero = tf.cast(x.lattice.zero, tf.float32)
     results = step.apply([x.values - zero])
@@ -77,8 +97,11 @@ def moved(step: Step) -> Any:
     return flavor.map_structure(lambda t: Codes(tf.cast(t, tf.float32) + zero, x.lattice), results)
 
 
-def _pads_otherwise(call: Call) -> bool:
-    value = call.kwargs.get("constant_values", 0)
+def _brings_numbers(step: Step) -> bool:
+    """Whether numbers of the call's own come among those that move: padding, a first maximum."""
+    if step.option(len(step.call.args), ("initial",), None) is not None:
+        return True
+    value = step.option(3 if "pad" in name_of(step.call.operation).lower() else 99, ("constant_values",), 0)
     return value is not None and not (np.isscalar(value) and value == 0)
 
 
@@ -109,6 +132,8 @@ def mean_of_places(step: Step) -> Any:
     layer, x = step.call.operation, step.codes
     if x is None or layer.data_format != "channels_last" or None in x.values.shape[1:-1]:
         return None
+    if x.lattice.bits == 16 and layer.keepdims:  # the file's MEAN keeps the lattice of what it reads
+        return None
     axes = list(range(1, x.values.shape.rank - 1))
     return step.pending(
         lambda out, low, high: pooling.mean(x, out, axes=axes, keep=bool(layer.keepdims), kernels=step.kernels),
@@ -117,14 +142,12 @@ def mean_of_places(step: Step) -> Any:
 
 def mean_of_axes(step: Step) -> Any:
     """MEAN of an operation, not over the rows of a batch."""
-    x, operation, given = step.codes, step.call.operation, step.call.kwargs
-    axis = getattr(operation, "axis", None)
-    axis = given.get("axis", step.call.args[1] if len(step.call.args) > 1 else None) if axis is None else axis
+    x, axis = step.codes, step.option(1, ("axis",), None)
     if x is None or axis is None:
         return None
     rank = x.values.shape.rank
     axes = [int(a) % rank for a in (axis if isinstance(axis, (list, tuple)) else [axis])]
-    keep = bool(getattr(operation, "keepdims", False) or given.get("keepdims", False))
+    keep = bool(step.option(2, ("keepdims",), False))
     if 0 in axes or any(x.values.shape[a] is None for a in axes):
         return None
     return step.pending(lambda out, low, high: pooling.mean(x, out, axes=axes, keep=keep, kernels=step.kernels))
@@ -197,7 +220,9 @@ def divided(step: Step) -> Any:
     if len(operands) != 2 or not isinstance(operands[0], Codes) or not isinstance(operands[1], np.ndarray):
         return None
     factor = constant(np.asarray(np.float32(1.0) / operands[1].astype(np.float32)))
-    return None if factor is None else step.of_two(elementwise.multiply, operands[0], factor)
+    if factor is None or operands[0].lattice.bits != 8:
+        return None
+    return step.of_two(elementwise.multiply, operands[0], factor)
 
 
 def rescaled(step: Step) -> Any:
@@ -207,23 +232,26 @@ def rescaled(step: Step) -> Any:
     if x is None or (not adds and np.any(layer.offset)):
         return None
     number = constant(np.asarray(layer.offset if adds else layer.scale, np.float32))
-    return None if number is None else step.of_two(elementwise.add if adds else elementwise.multiply, x, number)
+    if number is None or x.lattice.bits != 8:
+        return None
+    return step.of_two(elementwise.add if adds else elementwise.multiply, x, number)
 
 
-def _curve(run: Callable[..., Codes]) -> Callable[[Step], Any]:
-    """An operation of one activation."""
+def _curve(run: Callable[..., Codes], widths: tuple[int, ...] = (8,)) -> Callable[[Step], Any]:
+    """An operation of one activation, of as many bits as its kernels take."""
 
     def rule(step: Step) -> Any:
         x = step.codes
-        return None if x is None else step.pending(lambda out, low, high: run(x, out, kernels=step.kernels))
+        if x is None or x.lattice.bits not in widths:
+            return None
+        return step.pending(lambda out, low, high: run(x, out, kernels=step.kernels))
 
     return rule
 
 
 def leaky(step: Step) -> Any:
     """LEAKY_RELU of a layer or an operation."""
-    x, layer = step.codes, step.call.operation
-    slope = getattr(layer, "negative_slope", getattr(layer, "alpha", step.call.kwargs.get("negative_slope", 0.2)))
+    x, slope = step.codes, step.option(1, ("negative_slope", "alpha"), 0.2)
     if x is None or np.ndim(slope):
         return None
     return step.pending(
@@ -233,8 +261,7 @@ def leaky(step: Step) -> Any:
 
 def exponential(step: Step) -> Any:
     """ELU of a layer or an operation, its slope being 1."""
-    x, operation = step.codes, step.call.operation
-    slope = getattr(operation, "alpha", step.call.kwargs.get("alpha", 1.0))
+    x, slope = step.codes, step.option(1, ("alpha",), 1.0)
     if x is None or x.lattice.bits != 8 or float(slope) != 1.0:
         return None
     return step.pending(lambda out, low, high: tables.elu(x, out, kernels=step.kernels))
@@ -252,8 +279,8 @@ def bent_by_weights(step: Step) -> Any:
 
 def softmaxed(step: Step) -> Any:
     """SOFTMAX along the last axis."""
-    x, axis = step.codes, getattr(step.call.operation, "axis", step.call.kwargs.get("axis", -1))
-    if x is None or axis not in (-1, x.values.shape.rank - 1):
+    x, axis = step.codes, step.option(1, ("axis",), -1)
+    if x is None or axis not in (None, -1, x.values.shape.rank - 1):
         return None
     return step.pending(lambda out, low, high: softmax.softmax(x, out, kernels=step.kernels))
 
@@ -269,10 +296,11 @@ def gated(step: Step) -> Any:
 
 def bent(step: Step) -> Any:
     """GELU, exact or by tanh."""
-    x, function = step.codes, getattr(step.call.operation, "activation", step.call.operation)
-    rough = bool(getattr(function, "approximate", step.call.kwargs.get("approximate", False)))
-    if x is None:
+    x = step.codes
+    if x is None or x.lattice.bits != 8:
         return None
+    layer = getattr(step.call.operation, "activation", None)
+    rough = bool(getattr(layer, "approximate", step.option(1, ("approximate",), False)))
     return step.pending(lambda out, low, high: tables.gelu(x, out, approximate=rough, kernels=step.kernels))
 
 
@@ -331,7 +359,7 @@ RULES: dict[str, Callable[[Step], Any]] = {
     "Rescaling": rescaled, "truedivide": divided, "divide": divided, "truediv": divided,
     "GlobalAveragePooling1D": mean_of_places, "GlobalAveragePooling2D": mean_of_places,
     "AveragePooling1D": averaged, "AveragePooling2D": averaged,
-    "sigmoid": _curve(tables.logistic), "tanh": _curve(tables.tanh),
+    "sigmoid": _curve(tables.logistic, (8, 16)), "tanh": _curve(tables.tanh, (8, 16)),
     "hard_silu": _curve(tables.hard_swish),
     "hardsilu": _curve(tables.hard_swish),
     "AveragePooling3D": unknown, "averagepool": unknown, "avgpool": unknown,

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
-from tfcompress.core.replay import Call, calls
+from tfcompress.core.replay import Call, calls, readers
 from tfcompress.core.transformed import Transformed
 from tfcompress.quantize.kinds import Kind, kind_of
 from tfcompress.quantize.quantizer import Quantizer
@@ -51,10 +51,32 @@ def hard_swishes(model: Any) -> dict[int, Any]:
     return {end: x for end, x in found.items() if x is not None}
 
 
+def largest_of_windows(model: Any) -> set[int]:
+    """Results of MAX_POOL_2D, by id, that one call alone reads: the file fuses a ReLU into the pooling.
+
+    Args:
+        model: a quantized Functional model.
+    """
+    steps = calls(model)
+    read_by, ends = readers(steps), {id(tensor) for tensor in model.outputs}
+    found: set[int] = set()
+    for step in steps:
+        pools = isinstance(step.operation, keras.layers.MaxPooling2D) and len(step.outputs) == 1
+        passed = _passes(step.operation) and len(step.inputs) == 1 and id(step.inputs[0]) in found
+        if (pools or passed) and len(read_by.get(id(step.outputs[0]), [])) == 1 and id(step.outputs[0]) not in ends:
+            found.add(id(step.outputs[0]))
+    return found
+
+
+def _passes(operation: Any) -> bool:
+    """Whether an operation does nothing in inference."""
+    return not isinstance(operation, (Transformed, Quantizer)) and kind_of(operation) is Kind.TRANSPARENT
+
+
 def _only_rounds(operation: Any) -> bool:
     if isinstance(operation, Quantizer):
         return operation.activation is None
-    return not isinstance(operation, Transformed) and kind_of(operation) is Kind.TRANSPARENT
+    return _passes(operation)
 
 
 def _is(call: Call, layer: str, names: tuple[str, ...]) -> bool:

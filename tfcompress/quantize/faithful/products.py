@@ -42,15 +42,15 @@ def product(layer: Any, x: Codes, kernels: str, real: Real, norm: Any = None) ->
         return None
 
     def finish(lattice: Lattice, low: Any, high: Any) -> Codes:
-        bias = kernel.bias_codes(x.lattice.scale)
-        if bias is not None and lattice.bits == 16:
-            bias = tf.cast(bias, tf.int64)
+        bias = kernel.bias_codes(x.lattice.scale, x.lattice.bits)
         return run(x, bias, lattice, {"kernels": kernels, "low": low, "high": high})
 
     def folded(norm: Any, real: Real) -> Pending | None:
         return product(layer, x, kernels, real, norm)
 
-    return Pending(finish, real, None if relu == "linear" else relu, None if norm is not None else folded)
+    fused, foldable = None if relu == "linear" else relu, None if norm is not None else folded
+    alone = kernel.bias is None and isinstance(own, (_LAYERS.Conv1DTranspose, _LAYERS.Conv2DTranspose))
+    return Pending(finish, real, fused, foldable, x.lattice.bits, alone)
 
 
 _Run = Callable[[Codes, Any, Lattice, dict[str, Any]], Codes]

@@ -20,7 +20,11 @@ class FaithfulOps(dict[str, dict[str, str]]):
 
 
 def faithful_ops() -> FaithfulOps:
-    """The table of operations and kernel sets: where a model made with `kernels=` computes the runtime's integers.
+    """The table of operations and kernel sets: whose formula gives the runtime's integers.
+
+    A model made with `kernels=` computes by these where its layers and operations are followed; those that are not, its
+    `notes` list. No layer is computed with ABS, BATCH_MATMUL, L2_NORMALIZATION, LOG, MAXIMUM, MINIMUM, PACK, PADV2,
+    SQUARED_DIFFERENCE and SUM as yet, nor with AVERAGE_POOL_2D, CONCATENATION and PRELU of 16 bits.
 
     Every entry was measured on single operations with random scales and zero points, at the edges of the integer
     range, against the runtime on x86-64. "int16" and "int16x8" are operations on 16-bit activations, "int4" kernels
