@@ -25,9 +25,10 @@ class MicroEngine:
             arena: bytes of memory that the interpreter gets.
             times: inferences in `arrays`.
         """
-        model = read(path)
+        content = Path(path).read_bytes()
+        model = read(content)
         signature = model.signature()
-        self._session = MicroSession(Path(path).read_bytes(), model, signature, arena)
+        self._session = MicroSession(content, model, signature, arena)
         self._feeds = {index: arrays[name] for name, index in signature.inputs.items()}
         self._outputs = signature.outputs
         self._times = times

@@ -38,13 +38,13 @@ def total(
     Args:
         values: float32 whole numbers.
         kernel: float32 whole numbers of 8 bits, as `contraction` takes it.
-        bias: int32, one number an output, or None.
+        bias: int32, one number an output or one a place of it, or None.
         contraction: adds up the products.
         reach: the largest |value| there can be.
         depth: how many products are summed up.
         axes: of the kernel, those that are summed over.
-        then: takes the exact sums and the bias ([outputs] or [1]) that it adds to them; both float32 where this holds
-            the totals, else int32.
+        then: takes the exact sums and the bias ([1] where there is none) that it adds to them; both float32 where this
+            holds the totals, else int32.
     """
     zero = tf.zeros([1], tf.int32) if bias is None else tf.cast(bias, tf.int32)
     bound = reach * tf.reduce_max(tf.reduce_sum(tf.abs(kernel), axes)) + tf.cast(

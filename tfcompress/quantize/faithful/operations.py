@@ -52,15 +52,18 @@ class Step:
         """Of the activations that the call reads; no kernel takes several kinds."""
         return next(v.lattice.bits if isinstance(v, Codes) else v.bits for v in self.values if _travels(v))
 
-    def option(self, place: int, names: Sequence[str], default: Any) -> Any:
-        """What a call says besides its tensors: an attribute of a layer, a keyword, or an argument in its place."""
+    def option(self, place: int | None, names: Sequence[str], default: Any) -> Any:
+        """What a call says besides its tensors: an attribute of a layer, a keyword, or an argument in its place.
+
+        Of an option without a place (None) there is no such argument.
+        """
         call = self.call
         for name in names:
             if hasattr(call.operation, name) and not callable(getattr(call.operation, name)):
                 return getattr(call.operation, name)
             if name in call.kwargs:
                 return call.kwargs[name]
-        return call.args[place] if len(call.args) > place else default
+        return default if place is None or len(call.args) <= place else call.args[place]
 
     def pending(self, run: Callable[..., Codes]) -> Pending:
         """`run(lattice, low, high)` when the lattice is known."""
@@ -99,9 +102,9 @@ def moved(step: Step) -> Any:
 
 def _brings_numbers(step: Step) -> bool:
     """Whether numbers of the call's own come among those that move: padding, a first maximum."""
-    if step.option(len(step.call.args), ("initial",), None) is not None:
+    if step.option(None, ("initial",), None) is not None:
         return True
-    value = step.option(3 if "pad" in name_of(step.call.operation).lower() else 99, ("constant_values",), 0)
+    value = step.option(3 if "pad" in name_of(step.call.operation).lower() else None, ("constant_values",), 0)
     return value is not None and not (np.isscalar(value) and value == 0)
 
 
