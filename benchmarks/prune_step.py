@@ -25,8 +25,7 @@ class Turns:
 
     def __init__(self, model, callbacks, x, y, batch):
         model.compile(networks.keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy", metrics=["accuracy"])
-        model.fit(x[:batch], y[:batch], batch_size=batch, verbose=0)  # builds the optimizer
-        model.optimizer.iterations.assign(0)
+        model.optimizer.build(model.trainable_variables)
         data = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch, drop_remainder=True).cache().repeat().prefetch(2)
         self.iterator, self.model, self.done = iter(data), model, 0
         self.callbacks = networks.keras.callbacks.CallbackList(callbacks, model=model)
