@@ -132,13 +132,17 @@ def _convolution(node: _Node) -> None:
     kernel, data = use.input(1), use.input(0)
     strides = [use.option(name, 1) for name in ("strideH", "strideW")]
     dilated = [use.option(name, 1) for name in ("dilationHFactor", "dilationWFactor")] != [1, 1]
-    if kernel is None or data is None or dilated:
+    if kernel is None or data is None:
+        node.reason = _UNKNOWN
+    elif dilated:
         node.reason = "it is dilated"
     elif kernel.shape[-1] != data.shape[-1]:
         node.reason = "it has groups"
+    elif kernel.shape[1:3] == (1, 1) and strides != [1, 1]:
+        node.reason = f"it has strides of {strides[0]} x {strides[1]}"
     elif kernel.shape[1:3] == (1, 1):
-        node.inside = strides == [1, 1]
-        node.reason = "" if node.inside else f"it has strides of {strides[0]} x {strides[1]}"
+        node.inside = _padding(use) == (0, 0, 0, 0)
+        node.reason = "" if node.inside else "its input is padded"
     elif kernel.shape[1:] == (3, 3, 3) and strides == [2, 2]:
         node.enters = _padding(use) == (1, 1, 1, 1)
         node.reason = "" if node.enters else _PADDED.format(1)
@@ -149,6 +153,7 @@ def _convolution(node: _Node) -> None:
         )
 
 
+_UNKNOWN = "its input or its kernel is not described"
 _PADDED = "pad it by {0} on all sides: ZeroPadding2D({0}) before it, padding='valid', and with stride 2 an even size"
 
 
@@ -157,7 +162,9 @@ def _depthwise(node: _Node) -> None:
     kernel, data = use.input(1), use.input(0)
     strides = [use.option(name, 1) for name in ("strideH", "strideW")]
     dilated = [use.option(name, 1) for name in ("dilationHFactor", "dilationWFactor")] != [1, 1]
-    if kernel is None or data is None or dilated:
+    if kernel is None or data is None:
+        node.reason = _UNKNOWN
+    elif dilated:
         node.reason = "it is dilated"
     elif kernel.shape[1:3] not in ((3, 3), (5, 5)) or strides not in ([1, 1], [2, 2]):
         node.reason = "a depthwise convolution must be 3 x 3 or 5 x 5 with stride 1 or 2"
@@ -175,8 +182,10 @@ def _joint(node: _Node) -> None:
         if tensor is None or len(tensor.shape) != 4:
             node.reason = "an operand has not 4 axes"
             return
-        if node.use.constant(place) is not None and sum(size != 1 for size in tensor.shape) > 1:
-            node.reason = "a constant operand is no scalar and no vector"
+        # Of a second operand that is constant XNNPACK looks at the shape of the first as well.
+        judged = node.use.input(0)
+        if node.use.constant(place) is not None and judged is not None and sum(size != 1 for size in judged.shape) > 1:
+            node.reason = "one operand is constant, and the first is no scalar and no vector"
             return
     node.inside = True
 
@@ -186,16 +195,19 @@ def _padding(use: Use) -> tuple[int, ...] | None:
     kernel = use.input(1)
     if kernel is None:
         return None
+    own = (0, 0, 0, 0)
     if use.option("padding") == _SAME:
         if use.option("strideH", 1) != 1 or use.option("strideW", 1) != 1:
             return None
         high, wide = (size - 1 for size in kernel.shape[1:3])
-        return (high // 2, high - high // 2, wide // 2, wide - wide // 2)
+        own = (high // 2, high - high // 2, wide // 2, wide - wide // 2)
     before = use.graph.maker.get(use.op.inputs[0])
     if before is None or before.kind != "PAD":
-        return (0, 0, 0, 0)
+        return own
     amounts = Use(use.graph, before).integers(1)
-    return tuple(amounts[2:6]) if amounts is not None and len(amounts) == 8 else None
+    if amounts is None or len(amounts) != 8 or any(amounts[i] for i in (0, 1, 6, 7)):
+        return None
+    return tuple(one + more for one, more in zip(own, amounts[2:6], strict=True))
 
 
 def _fused_pads(graph: Subgraph) -> frozenset[int]:
@@ -254,6 +266,7 @@ def _parts(graph: Subgraph, nodes: dict[int, _Node], pads: frozenset[int]) -> li
 
 def _obstacle(graph: Subgraph, nodes: dict[int, _Node], part: set[int], pads: frozenset[int]) -> str:
     """Why a part cannot be turned; "" when it can."""
+    readers = _readers(graph)
     for index in sorted(part):
         node = nodes[index]
         for source in _sources(graph, node.use.op, pads) if node.inside or node.leaves else []:
@@ -264,7 +277,7 @@ def _obstacle(graph: Subgraph, nodes: dict[int, _Node], part: set[int], pads: fr
                 return f"{before.name} comes before it: {before.reason or 'it turns the channels back'}"
     for index in sorted(part):
         output = nodes[index].use.op.outputs[0]
-        after = _followers(graph, output, pads)
+        after = _followers(readers, output, pads)
         outside = [nodes[reader.index] for reader in after if reader.index not in part]
         if nodes[index].leaves and len(outside) == len(after):  # here the image is turned back
             continue
@@ -275,11 +288,11 @@ def _obstacle(graph: Subgraph, nodes: dict[int, _Node], part: set[int], pads: fr
     return ""
 
 
-def _followers(graph: Subgraph, index: int, pads: frozenset[int]) -> list[Operator]:
+def _followers(readers: dict[int, list[Operator]], index: int, pads: frozenset[int]) -> list[Operator]:
     """What reads a tensor, also through a PAD that becomes part of its reader."""
     found = []
-    for reader in _readers(graph).get(index, []):
-        found += _readers(graph)[reader.outputs[0]] if reader.index in pads else [reader]
+    for reader in readers.get(index, []):
+        found += readers[reader.outputs[0]] if reader.index in pads else [reader]
     return found
 
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.prune.small import compiled, fit, network
-from tfcompress.prune import PolynomialDecay, Pruning, PruningSummaries
+from tfcompress.prune import OneShot, PolynomialDecay, Pruning, PruningSummaries
 
 
 def scalars(folder):
@@ -40,3 +40,14 @@ def test_a_model_without_masks_has_a_row_an_epoch():
     seen = PruningSummaries(select="first")
     fit(compiled(model, tf.keras.optimizers.SGD(0.0)), seen)
     assert seen.rows == [(8, "first/kernel", 0.25), (8, "", 0.25)]
+
+
+def test_each_kernel_of_each_model_is_recorded():
+    seen = PruningSummaries()
+    for _ in range(2):
+        inner = tf.keras.Sequential([tf.keras.Input((8,)), tf.keras.layers.Dense(8, name="d")], name="inner")
+        model = tf.keras.Sequential([tf.keras.Input((8,)), inner, tf.keras.layers.Dense(4, name="d")])
+        model.compile("sgd", "mse")
+        model.fit(np.ones((2, 8)), np.ones((2, 4)), verbose=0, callbacks=[Pruning(OneShot(0.5)), seen])
+    for name in ("d/kernel", "d/kernel_1"):  # the decision and the end of the epoch, of both models
+        assert [(step, share) for step, which, share in seen.rows if which == name] == 2 * [(0, 0.5), (1, 0.5)]

@@ -52,8 +52,10 @@ def test_rounds_take_the_same_share_of_what_is_left():
     ("make", "words"),
     [
         (lambda: ConstantSparsity(1.0), r"`target_sparsity` must be in \[0, 1\). Received: target_sparsity=1.0"),
-        (lambda: PolynomialDecay(0, 0.5, 5, 4), "`end_step` must not lie before `begin_step`"),
-        (lambda: PolynomialDecay(0, 0.5, 0, 4, power=0), "`power` must be > 0"),
+        (lambda: PolynomialDecay(0, 0.5, 5, 4), "`end_step` must be a whole number >= 5. Received: end_step=4"),
+        (lambda: PolynomialDecay(0, 0.5, 0, 12.5), "`end_step` must be a whole number >= 0. Received: end_step=12.5"),
+        (lambda: PolynomialDecay(0, 0.5, 0, 4, power=0), "`power` must be a number > 0"),
+        (lambda: PolynomialDecay(0, 0.5, 0, 4, power="x"), "`power` must be a number > 0. Received: power='x'"),
         (lambda: CosineDecay(0, 0.5, 0, 4, frequency=0), "`frequency` must be a whole number >= 1"),
         (lambda: OneShot(0.5, begin_step=-1), "`begin_step` must be a whole number >= 0"),
         (lambda: Iterative(0.5, rounds=0, recovery_steps=1), "`rounds` must be a whole number >= 1"),
@@ -62,6 +64,11 @@ def test_rounds_take_the_same_share_of_what_is_left():
 def test_arguments_outside_their_range_are_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_numbers_of_numpy_are_numbers():
+    schedule = PolynomialDecay(np.float32(0), np.float64(0.5), np.int64(0), np.int32(4), frequency=np.int64(3))
+    assert [step for step in range(6) if schedule.is_due(step)] == [0, 3, 4]
 
 
 def test_what_is_no_schedule_is_refused():

@@ -95,6 +95,18 @@ REASONS = {
     "an odd size": (lambda: closed(*_pointed(stem(size=15))), "with stride 2 an even size"),
     "one channel": (lambda: closed(*_pointed(stem(channels=1))), "a 3 x 3 convolution with 1 input channels"),
     "strides": (lambda: closed(*_pointed(stem(), strides=2)), "it has strides of 2 x 2"),
+    "a padded input": (
+        lambda: closed(*_pointed(_behind(stem(), layers.ZeroPadding2D(1)))),
+        "its input is padded",
+    ),
+    "padding by a layer and by the convolution": (
+        lambda: closed(*_pointed(_behind(stem(), layers.ZeroPadding2D(1), layers.DepthwiseConv2D(3, padding="same")))),
+        "DEPTHWISE_CONV_2D .* comes before it: pad it by 1 on all sides",
+    ),
+    "a table to add": (
+        lambda: closed(*_pointed(_behind(stem(), layers.Lambda(lambda x: x + ROWS)))),
+        "ADD .* comes before it: one operand is constant",
+    ),
     "no stem": (lambda: closed(*_pointed((lambda i: (i, i))(keras.Input((8, 8, 3))))), "reads an input of the model"),
     "another convolution behind": (lambda: broken_after(*stem()), "comes after it: a 3 x 3"),
     "an average pool as head": (
@@ -103,6 +115,16 @@ REASONS = {
     ),
     "an output inside": (lambda: two_outputs(*stem()), "is an output of the model"),
 }
+
+
+def _behind(ends, *more):
+    inputs, x = ends
+    for layer in more:
+        x = layer(x)
+    return inputs, x
+
+
+ROWS = np.linspace(-1, 1, 8, dtype="float32").reshape(1, 8, 1, 1)
 
 
 def _pointed(ends, strides=1):

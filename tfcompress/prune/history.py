@@ -1,21 +1,24 @@
 """Shares of zeros over steps: as data, and for TensorBoard."""
 
 import os
+from collections import Counter
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
-from tfcompress.core.projected import mask_of
+from tfcompress.core.projected import Mask, mask_of
 from tfcompress.prune.targets import kernels
 
 
 class PruningSummaries(keras.callbacks.Callback):
     """Records how many zeros the kernels hold: at each decision of `Pruning`, and at the end of each epoch.
 
-    `tfcompress.summary` shows the decisions as well; they are kept with the masks.
+    `tfcompress.summary` shows the decisions as well; they are kept with the masks. In the list of callbacks it stands
+    behind `Pruning`, so that it also sees the decision with which that one ends.
 
     Args:
         log_dir: folder for TensorBoard, where the shares are scalars "sparsity/layer/kernel" and, over all kernels,
@@ -24,7 +27,7 @@ class PruningSummaries(keras.callbacks.Callback):
 
     Attributes:
         rows: (optimizer step, kernel, share of zeros) in the order in which they were found; the kernel is "" for all
-            kernels together.
+            kernels together. Of two kernels by one name the second has "_1" behind it.
 
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="identity", name="a")])
     >>> model.compile("sgd", "mse")
@@ -39,7 +42,7 @@ class PruningSummaries(keras.callbacks.Callback):
         self.log_dir, self.select = log_dir, select
         self.rows: list[tuple[int, str, float]] = []
         self._writer: Any = None
-        self._known: dict[str, int] = {}  # decisions of each mask that are in `rows`
+        self._known: WeakKeyDictionary[Mask, int] = WeakKeyDictionary()  # decisions that are in `rows`
 
     def on_train_begin(self, logs: Any = None) -> None:
         if self.log_dir is not None and self._writer is None:
@@ -62,16 +65,21 @@ class PruningSummaries(keras.callbacks.Callback):
             self._writer.flush()
 
     def _kernels(self) -> list[tuple[str, Any]]:
-        return [(f"{layer.name}/{flavor.variable_name(v)}", v) for layer, v in kernels(self.model, self.select)]
+        named, seen = [], Counter[str]()
+        for layer, variable in kernels(self.model, self.select):
+            name = f"{layer.name}/{flavor.variable_name(variable)}"
+            named.append((f"{name}_{seen[name]}" if seen[name] else name, variable))
+            seen[name] += 1
+        return named
 
     def _decisions(self) -> None:
         """What masks have decided since the last look."""
         for name, variable in self._kernels():
             mask = mask_of(variable)
-            made = mask.history if mask is not None else []
-            for step, share in made[self._known.get(name, 0) :]:
-                self._add(step, name, share)
-            self._known[name] = len(made)
+            if mask is not None:
+                for step, share in mask.history[self._known.get(mask, 0) :]:
+                    self._add(step, name, share)
+                self._known[mask] = len(mask.history)
 
     def _add(self, step: int, name: str, share: float) -> None:
         self.rows.append((step, name, share))

@@ -39,18 +39,13 @@ class Schedule(ABC):
 
 
 def _check_share(argument: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < 1.0:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0.0 <= value < 1.0:
         raise ValueError(f"`{argument}` must be in [0, 1). Received: {argument}={value!r}")
 
 
 def _check_whole(argument: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"`{argument}` must be a whole number >= {least}. Received: {argument}={value!r}")
-
-
-def _check_end(begin: int, end: int) -> None:
-    if end < begin:
-        raise ValueError(f"`end_step` must not lie before `begin_step` ({begin}). Received: end_step={end}")
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ class ConstantSparsity(Schedule):
         _check_whole("begin_step", self.begin_step, 0)
         _check_whole("frequency", self.frequency, 1)
         if self.end_step != -1:
-            _check_end(self.begin_step, self.end_step)
+            _check_whole("end_step", self.end_step, self.begin_step)
 
     @property
     def final(self) -> float:  # type: ignore[override]
@@ -108,7 +103,7 @@ class _Decay(Schedule):
         _check_share("final_sparsity", self.final_sparsity)
         _check_whole("begin_step", self.begin_step, 0)
         _check_whole("frequency", frequency, 1)
-        _check_end(self.begin_step, self.end_step)
+        _check_whole("end_step", self.end_step, self.begin_step)
 
     @property
     def final(self) -> float:  # type: ignore[override]
@@ -157,8 +152,8 @@ class PolynomialDecay(_Decay):
 
     def __post_init__(self) -> None:
         self._check(self.frequency)
-        if not self.power > 0:
-            raise ValueError(f"`power` must be > 0. Received: power={self.power!r}")
+        if isinstance(self.power, bool) or not isinstance(self.power, int | float | np.number) or not self.power > 0:
+            raise ValueError(f"`power` must be a number > 0. Received: power={self.power!r}")
 
     def sparsity(self, step: int) -> float:
         if step < self.begin_step:
