@@ -101,3 +101,59 @@ def test_a_quantized_model_is_penalized_and_a_file_is_plain(tmp_path):
 def test_wrong_strengths_are_refused(strength):
     with pytest.raises(ValueError, match="`strength` must be above 0"):
         L1(strength)
+
+
+def test_two_penalties_leave_in_any_order():
+    model = compiled(network())
+    fit(model, L1(0.1), GroupLasso(0.1))
+    assert not model.losses
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(2, kernel_regularizer=keras.regularizers.L2(0.5))(inputs))
+    kernel = model.get_weights()[0]
+    first, second = L1(0.25), L1(0.125)
+    first.attach(model)
+    second.attach(model)
+    first.detach()
+    assert total(model) == pytest.approx(0.5 * (kernel**2).sum() + 0.125 * np.abs(kernel).sum(), rel=1e-5)
+    second.detach()
+    assert total(model) == pytest.approx(0.5 * (kernel**2).sum(), rel=1e-5)
+
+
+def test_one_penalty_is_on_every_model_that_it_is_attached_to():
+    penalty, models = L1(0.1), [network(0), network(1)]
+    for model in models:
+        penalty.attach(model)
+    for model in models:
+        assert total(model) == pytest.approx(0.1 * sum(np.abs(w).sum() for w in kernels(model)), rel=1e-5)
+    penalty.detach()
+    assert not any(model.losses for model in models)
+
+
+class Interruption(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        raise KeyboardInterrupt
+
+
+def test_a_fit_after_one_that_was_interrupted_is_penalized():
+    penalty, first, second = L1(1.0), compiled(network(0)), compiled(network(1), keras.optimizers.SGD(0.0))
+    plain = second.fit(X, Y, batch_size=8, verbose=0).history["loss"][0]
+    with pytest.raises(KeyboardInterrupt):
+        fit(first, penalty, Interruption())
+    loss = second.fit(X, Y, batch_size=8, verbose=0, callbacks=[penalty]).history["loss"][0]
+    assert loss - plain == pytest.approx(sum(np.abs(w).sum() for w in kernels(second)), rel=1e-4)
+    assert not first.losses and not second.losses
+
+
+def test_evaluation_after_a_fit_with_validation_knows_nothing_of_the_penalty():
+    model = compiled(network(), keras.optimizers.SGD(0.0), run_eagerly=False)
+    plain = model.evaluate(X, Y, verbose=0)
+    history = model.fit(X, Y, verbose=0, validation_data=(X, Y), callbacks=[L1(1.0)]).history
+    assert history["val_loss"][0] - plain == pytest.approx(sum(np.abs(w).sum() for w in kernels(model)), rel=1e-4)
+    assert model.evaluate(X, Y, verbose=0) == pytest.approx(plain, rel=1e-5)
+
+
+def test_slimming_of_a_part_is_on_the_layers_in_it():
+    body = keras.Sequential([keras.Input((8,)), layers.Dense(8), layers.BatchNormalization()], name="body")
+    model = keras.Sequential([keras.Input((8,)), body, layers.BatchNormalization(), layers.Dense(2)])
+    Slimming(0.5, select="body").attach(model)
+    assert total(model) == pytest.approx(0.5 * 8)

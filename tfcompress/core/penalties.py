@@ -31,7 +31,7 @@ class Regularizer(keras.callbacks.Callback):
         if isinstance(strength, bool) or not isinstance(strength, int | float) or not strength > 0:
             raise ValueError(f"`strength` must be above 0. Received: strength={strength!r}")
         self.strength, self.select = strength, select
-        self._undo: list[Callable[[], None]] = []
+        self._attached: list[tuple[Any, list[Callable[[], None]]]] = []  # (model, what takes its penalties away)
 
     @abstractmethod
     def found(self, model: Any) -> list[tuple[Any, Any]]:
@@ -46,22 +46,25 @@ class Regularizer(keras.callbacks.Callback):
         """From the variable's value to a float32 scalar, without the strength."""
 
     def attach(self, model: Any) -> None:
-        """Add the penalty to a model's losses; nothing where it is attached already.
+        """Add the penalty to the losses of one more model; nothing where it is attached already.
 
         Raises:
             ValueError: the selection matches nothing.
         """
-        if self._undo:
+        if any(model is known for known, _ in self._attached):
             return
+        added = []
         for layer, variable in self.found(model):
             scaled = functools.partial(self._scaled, self.penalty(layer, variable))
-            self._undo.append(flavor.add_penalty(layer, variable, scaled))
+            added.append(flavor.add_penalty(layer, variable, scaled))
+        self._attached.append((model, added))
 
     def detach(self) -> None:
-        """Take the penalty out of the losses; nothing where it is not attached."""
-        for undo in self._undo:
-            undo()
-        self._undo = []
+        """Take the penalty out of the losses of all models that it is attached to."""
+        for _, added in self._attached:
+            for undo in added:
+                undo()
+        self._attached = []
 
     def _scaled(self, term: Callable[[tf.Tensor], tf.Tensor], value: Any) -> tf.Tensor:
         tensor = flavor.read(value) if flavor.is_variable(value) else tf.convert_to_tensor(value)

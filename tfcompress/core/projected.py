@@ -75,7 +75,7 @@ class Mask(Projection):
         return Mask(kept if change is None else change(kept), self.history)
 
     def describe(self) -> str:
-        """ "80.0 % zeros held", with the way there: "(step 0: 0.0 %, 100: 65.3 %, 262: 80.0 %)"."""
+        """ "80.0% zeros held", with the way there: "(step 0: 0.0%, 100: 65.3%, 262: 80.0%)"."""
         words = f"{self.sparsity:.1%} zeros held"
         if len(self.history) < 2:
             return words
@@ -189,7 +189,7 @@ def carry_all(old: Any, new: Any) -> None:
 
 
 def described(layer: Any) -> list[str]:
-    """What is held on the weights of a layer, at any depth: "kernel 80.0 % zeros held"."""
+    """What is held on the weights of a layer, at any depth: "kernel 80.0% zeros held"."""
     return [f"{flavor.variable_name(v)} {step.describe()}" for v in _variables(layer) for step in projections(v)]
 
 

@@ -1,9 +1,10 @@
-"""A compiled training step made anew."""
+"""Compiled steps made anew."""
 
 from typing import Any
 
 
 def remake(model: Any) -> None:
-    """Have a model's training step traced again: one that was traced before knows nothing of what has changed since."""
-    if getattr(model, "train_function", None) is not None:
-        model.make_train_function(force=True)
+    """Have a model's compiled steps traced again: those traced before know nothing of what has changed since."""
+    for kind in ("train", "test", "predict"):
+        if getattr(model, f"{kind}_function", None) is not None:
+            getattr(model, f"make_{kind}_function")(force=True)

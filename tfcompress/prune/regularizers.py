@@ -80,8 +80,11 @@ class Slimming(Regularizer):
 
     def found(self, model: Any) -> list[tuple[Any, Any]]:
         matches = matcher(self.select, model)
-        layers = [layer for layer in flavor.sublayers(model, recursive=True) if matches(layer)]
-        norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization) and layer.scale]
+        layers = flavor.sublayers(model, recursive=True)
+        chosen = {id(part) for layer in layers if matches(layer)
+                  for part in (layer, *flavor.sublayers(layer, recursive=True))}  # fmt: skip
+        kind = keras.layers.BatchNormalization
+        norms = [layer for layer in layers if id(layer) in chosen and isinstance(layer, kind) and layer.scale]
         if not norms:
             raise ValueError(f"`Slimming` needs a BatchNormalization with a scale. Received: {model.name!r}")
         return [(layer, layer.gamma) for layer in norms]

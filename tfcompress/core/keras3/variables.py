@@ -39,8 +39,9 @@ def variable_path(variable: Any) -> str:
 
 
 def regularizer_of(layer: Any, variable: Any) -> Any:
-    """The regularizer of one of the layer's variables, or None."""
-    return variable.regularizer
+    """The regularizer of one of the layer's variables as its user gave it, or None."""
+    held = variable.regularizer
+    return held.plain if isinstance(held, _Penalized) else held
 
 
 def constraint_of(variable: Any) -> Any:
@@ -55,13 +56,28 @@ def constrain(variable: Any, constraint: Any) -> None:
 
 def add_penalty(layer: Any, variable: Any, penalty: Callable[[Any], Any]) -> Callable[[], None]:
     """Add a penalty of one of the layer's variables to its losses; what is returned takes it away again."""
-    before = variable.regularizer
-    variable.regularizer = penalty if before is None else lambda value: before(value) + penalty(value)
+    held = variable.regularizer
+    if not isinstance(held, _Penalized):
+        held = variable.regularizer = _Penalized(held)
+    held.penalties.append(penalty)
 
     def undo() -> None:
-        variable.regularizer = before
+        held.penalties.remove(penalty)
+        if not held.penalties and variable.regularizer is held:
+            variable.regularizer = held.plain
 
     return undo
+
+
+class _Penalized:
+    """A variable's regularizer while there are penalties on it, which come and go in any order."""
+
+    def __init__(self, plain: Callable[[Any], Any] | None) -> None:
+        self.plain = plain
+        self.penalties: list[Callable[[Any], Any]] = []
+
+    def __call__(self, value: Any) -> Any:
+        return sum(term(value) for term in (self.plain, *self.penalties) if term is not None)
 
 
 def swap_variable(layer: Any, attribute: str, shape: Sequence[int], dtype: str) -> Any:
