@@ -105,3 +105,18 @@ def test_the_result_trains():
     before = small.evaluate(x, y, verbose=0)
     small.fit(x, y, epochs=3, verbose=0)
     assert small.evaluate(x, y, verbose=0) < before
+
+
+def test_groups_that_lose_nothing_are_named():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, name="few"), layers.Dense(16, name="some"),
+                              layers.Dense(32, name="many"), layers.Dense(2, name="head")])  # fmt: skip
+    notes = prune_channels(model, 0.2).notes
+    assert [name for name, note in notes.items() if "`round_to`" in note] == ["few", "some"]
+    assert notes["many"] == "channels 32 → 24"
+    again = prune_channels(prune_channels(model, {"some": 0.5}), {"many": 0.5})
+    assert again.notes["some"] == "channels 16 → 8"
+
+
+def test_of_several_names_the_last_counts():
+    small = prune_channels(network(), {"inner": 0.75, "i*": 0.25}, round_to=8)
+    assert filters(small)["inner"] == 24

@@ -1,9 +1,12 @@
 """Rounds of pruning with training between them: as one call, continued after an interruption, and as a callback."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfcompress.core.projected import Mask, attach, mask_of, project
 from tfcompress.prune import ChannelPruning, prune_iteratively
 
 keras = tf.keras
@@ -24,8 +27,8 @@ def widths(model):
     return [layer.units for layer in model.layers if isinstance(layer, layers.Dense)][:2]
 
 
-def fit(model):
-    model.compile(keras.optimizers.Adam(0.01), "mse")
+def fit(model, **options):
+    model.compile(keras.optimizers.Adam(0.01), "mse", **options)
     noisy = X + np.random.normal(0, 0.1, X.shape).astype("float32")  # follows the seed
     model.fit(noisy, Y, batch_size=16, epochs=2, verbose=0)
 
@@ -107,3 +110,61 @@ def test_a_model_with_layers_inside_layers_is_told_to_be_traced():
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match=r"tfcompress.trace\(model\)"):
         model.fit(X, Y, verbose=0, callbacks=[ChannelPruning(0.5)])
+
+
+def test_zeros_that_were_held_are_held_again(tmp_path):
+    quick = functools.partial(fit, run_eagerly=True)
+
+    def model():
+        made = network()
+        mask = Mask(np.random.default_rng(0).uniform(size=(16, 16)) < 0.3)
+        attach(made.get_layer("second").kernel, mask)
+        project(made.get_layer("second").kernel)
+        return made
+
+    def stopped(model):
+        stopped.rounds += 1
+        if stopped.rounds == 2:
+            raise KeyboardInterrupt
+        quick(model)
+
+    stopped.rounds = 0
+    options = {"rounds": 2, "seed": 5, "round_to": 1}
+    whole = prune_iteratively(model(), 0.5, quick, **options)
+    with pytest.raises(KeyboardInterrupt):
+        prune_iteratively(model(), 0.5, stopped, folder=tmp_path, **options)
+    again = prune_iteratively(model(), 0.5, quick, folder=tmp_path, **options)
+    finished = prune_iteratively(model(), 0.5, quick, folder=tmp_path, **options)
+    assert 0.5 < np.mean(np.asarray(whole.get_layer("second").kernel) == 0) < 0.9
+    for other in (again, finished):
+        for a, b in zip(whole.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(*(mask_of(m.get_layer("second").kernel).kept for m in (whole, other)))
+
+
+def test_what_train_returns():
+    def history(model):
+        model.compile("sgd", "mse")
+        return model.fit(X, Y, verbose=0)
+
+    assert widths(prune_iteratively(network(), 0.75, history, rounds=2, round_to=1)) == [4, 4]
+    other = network()
+    assert prune_iteratively(network(), 0.5, lambda m: other, rounds=1) is other
+    with pytest.raises(TypeError, match="`train` must return a model, or None"):
+        prune_iteratively(network(), 0.5, lambda m: (m, "history"), rounds=1)
+
+
+def test_a_predicate_is_known_again_by_what_it_selects(tmp_path):
+    for select in (lambda layer: layer.name == "first", lambda layer: layer.name.startswith("fir"), "first"):
+        prune_iteratively(network(), 0.5, lambda m: None, rounds=1, folder=tmp_path, select=select)
+    with pytest.raises(ValueError, match="rounds of the same arguments"):
+        prune_iteratively(
+            network(), 0.5, lambda m: None, rounds=1, folder=tmp_path, select=lambda layer: layer.name == "second"
+        )
+
+
+def test_a_budget_that_cannot_be_counted_is_refused():
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, layers.Conv2D(2, 1)(layers.Conv2D(16, 3)(inputs)))
+    with pytest.raises(ValueError, match="macs are not known"):
+        prune_iteratively(model, {"macs": 0.5}, fit)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfcompress import prune_channels
+from tfcompress.core.projected import Mask, attach, mask_of, project
 
 keras = tf.keras
 layers = keras.layers
@@ -38,3 +39,22 @@ def test_convolutions_come_closer(kind, options):
     results = [prune_channels(model, 0.5, round_to=1, data=data, reconstruct=r) for r in (False, True)]
     plain, refitted = (float(np.mean((np.asarray(m(data)) - np.asarray(model(data))) ** 2)) for m in results)
     assert refitted < 0.8 * plain
+
+
+def test_zeros_that_are_held_stay_and_the_rest_is_fitted_to_them():
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, layers.Dense(3, name="head")(layers.Dense(12, name="body")(inputs)))
+    head, rng = model.get_layer("head"), np.random.default_rng(0)
+    attach(head.kernel, Mask(rng.uniform(size=(12, 3)) < 0.7))
+    project(head.kernel)
+    data = rng.normal(size=(64, 6)).astype("float32")
+    small = prune_channels(model, 0.5, round_to=1, data=data, reconstruct=True)
+    kernel, kept = np.asarray(small.get_layer("head").kernel), mask_of(small.get_layer("head").kernel).kept
+    assert kept.mean() < 1 and not kernel[~kept].any()
+    body = np.asarray(keras.Model(small.inputs[0], small.get_layer("body").output)(data))
+    rows = np.concatenate([body, np.ones((64, 1))], 1)
+    for column, own in enumerate(kept.T):
+        own = np.append(own, True)
+        best = np.linalg.lstsq(rows[:, own], np.asarray(model(data))[:, column], rcond=None)[0]
+        found = np.append(kernel[:, column], np.asarray(small.get_layer("head").bias)[column])[own]
+        np.testing.assert_allclose(found, best, atol=0.01)

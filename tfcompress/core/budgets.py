@@ -1,13 +1,13 @@
 """Budgets of a whole model, and what it costs in their units."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfcompress.core.macs import macs_of
-from tfcompress.core.replay import calls
+from tfcompress.core.replay import Call, calls
 
 #: What a budget may be of.
 KINDS = ("macs", "params", "bytes")
@@ -33,11 +33,36 @@ def check_budget(amount: Mapping[str, Any], argument: str) -> None:
             )
 
 
+def limits_of(budget: Mapping[str, Any], cost: Mapping[str, int], argument: str) -> dict[str, float]:
+    """How much there may be of each kind in a budget, for a model that has so much now.
+
+    Raises:
+        ValueError: the budget is none, or of a kind that cannot be counted.
+
+    >>> limits_of({"macs": 0.5, "params": 30}, {"macs": 1000, "params": 120, "bytes": 480}, "amount")
+    {'macs': 500.0, 'params': 30}
+    """
+    check_budget(budget, argument)
+    for kind in budget:
+        if not cost[kind]:
+            raise ValueError(
+                f"`{argument}` must be of what can be counted; the model's {kind} are not known, as with inputs of any "
+                f"size. Received: {argument}={dict(budget)!r}"
+            )
+    return {kind: value * cost[kind] if value <= 1 else value for kind, value in budget.items()}
+
+
 def cost_of(flat: Any) -> dict[str, int]:
     """Multiply-accumulates of one sample where they are known, parameters and bytes of a flat model."""
-    weights = {id(v): v for v in flat.weights}.values()
+    return cost_of_calls(calls(flat))
+
+
+def cost_of_calls(steps: Iterable[Call]) -> dict[str, int]:
+    """The same of some calls of a flat model."""
+    steps = list(steps)
+    weights = {id(v): v for step in steps for v in getattr(step.operation, "weights", ())}.values()
     return {
-        "macs": sum(macs_of(call) or 0 for call in calls(flat)),
+        "macs": sum(macs_of(step) or 0 for step in steps),
         "params": sum(int(np.prod(v.shape)) for v in weights),
         "bytes": sum(int(np.prod(v.shape)) * tf.as_dtype(v.dtype).size for v in weights),
     }

@@ -70,7 +70,8 @@ def by_ratio(group: Group, ratio: float, step: int) -> int:
 
 
 def by_layers(groups: Sequence[Group], amount: Mapping[str, float], steps: Sequence[int], model: Any) -> list[int]:
-    """Channels that stay when each layer named loses its own ratio; a group is named when all its makers are.
+    """Channels that stay when each layer named loses its own ratio; a group is named when all its makers are, and of
+    several names that name it the last one counts.
 
     Raises:
         ValueError: a name selects no layer, or none whose channels may be removed.
@@ -90,10 +91,10 @@ def by_layers(groups: Sequence[Group], amount: Mapping[str, float], steps: Seque
 
 
 def by_budget(
-    groups: Sequence[Group], scores: Sequence[np.ndarray], amount: Mapping[str, float], steps: Sequence[int],
+    groups: Sequence[Group], scores: Sequence[np.ndarray], limits: Mapping[str, float], steps: Sequence[int],
     costs: Costs,
 ) -> list[int]:  # fmt: skip
-    """Channels that stay when the least important of all groups go until the model costs no more than the budget.
+    """Channels that stay when the least important of all groups go until the model costs no more than the limits.
 
     Bisection over the ranking of all channels; then steps that still fit are given back, the most important first. A
     group keeps at least a tenth of its channels while the budget can be held so.
@@ -102,14 +103,6 @@ def by_budget(
         ValueError: the budget cannot be held.
     """
     sizes = [group.size for group in groups]
-    whole = costs.of(sizes)
-    unknown = [kind for kind in amount if not whole[kind]]
-    if unknown:
-        raise ValueError(
-            f"`amount` must be of what can be counted; the model's {unknown[0]} are not known, as with inputs of any "
-            f"size. Received: amount={dict(amount)!r}"
-        )
-    limits = {kind: value * whole[kind] if value <= 1 else value for kind, value in amount.items()}
 
     def fits(kept: Sequence[int]) -> bool:
         cost = costs.of(kept)
@@ -135,8 +128,8 @@ def by_budget(
                 low, high = (low, middle) if fits(kept_after(middle)) else (middle, high)
             return _given_back(kept_after(high), sizes, scores, steps, fits)
     smallest = costs.of(kept_after(len(order)))
-    lowest = {kind: smallest[kind] for kind in amount}
-    raise ValueError(f"`amount` {dict(amount)!r} cannot be held: with the fewest channels the model has {lowest}")
+    lowest = {kind: smallest[kind] for kind in limits}
+    raise ValueError(f"`amount`: {dict(limits)} cannot be held: with the fewest channels the model has {lowest}")
 
 
 def _given_back(

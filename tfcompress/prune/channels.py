@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core import flavor
-from tfcompress.core.budgets import is_budget
+from tfcompress.core.budgets import is_budget, limits_of
 from tfcompress.core.compressed import noted
 from tfcompress.core.finite import check_finite
 from tfcompress.core.select import matcher
@@ -40,13 +40,15 @@ def prune_channels(
     Args:
         model: a built model of the current Keras flavor, not quantized. It is not changed.
         amount: a ratio in (0, 1) of the channels of each group; a dict of ratios by names of layers, such as
-            {"block1/*": 0.3}; or a budget {"macs": ..., "params": ..., "bytes": ...} (one or several, each a fraction
-            of the model's or a whole number), which the result holds. For a budget "taylor" and "bn" rank the channels
-            of all groups together; by the others, which do not compare across layers, each group loses its share.
+            {"block1/*": 0.3}, of which the last that names a group counts; or a budget {"macs": ..., "params": ...,
+            "bytes": ...} (one or several, each a fraction of the model's or a whole number), which the result holds.
+            For a budget "taylor" and "bn" rank the channels of all groups together; by the others, which do not compare
+            across layers, each group loses its share.
         importance: "l1", "l2", "fpgm" (of the kernels), "bn" (the normalizations' scales), "taylor" (change of the
             loss; `data` is (x, y)), "activation" (magnitudes; `data` is x), or "random".
         data: samples: arrays, or an iterable of batches. The loss for "taylor" is the one that `model` was compiled
-            with; else crossentropy where labels or outputs are of classes, squared error otherwise.
+            with; else crossentropy where labels or outputs are of classes, squared error otherwise. `reconstruct` uses
+            the first 256 samples.
         select: which layers: a layer class, a name pattern ("head/*"), a layer, a predicate, or a list of these. A
             group is pruned when all layers that make its channels are selected. What a LayerNormalization normalizes
             over is pruned only where it is selected: it then normalizes over the channels that stay.
@@ -80,30 +82,54 @@ def prune_channels(
                     select=select, reconstruct=reconstruct)  # fmt: skip
 
 
-def prune_to(
-    model: Any, counts: Counts, *, importance: str, data: Any, select: Any, reconstruct: bool = False
-) -> Any:
+def prune_to(model: Any, counts: Counts, *, importance: str, data: Any, select: Any, reconstruct: bool = False) -> Any:
     """The model in which each group keeps as many channels as `counts` says; the arguments of `prune_channels`."""
     check_finite(model)
     flat = trace(model)
     check_plain(flat)
     flow = Flow(flat)
     groups, notes = candidates(flow, select)
-    scores = scores_of(flow, groups, importance, data, model)
-    silent = [group for group, score in zip(groups, scores, strict=True) if score is None]
-    notes |= _noted(silent, f"importance={importance!r} says nothing of it")
-    known = [(group, score) for group, score in zip(groups, scores, strict=True) if score is not None]
-    places = ranked([score for _, score in known], importance)
-    pairs = [(group, score) for (group, _), score in zip(known, places, strict=True)]
-    if not pairs:
-        raise ValueError(f"`importance` must fit the model: {importance!r} says nothing of any group of {model.name!r}")
-    removed = [label for (group, score), count in zip(pairs, counts(flow, pairs), strict=True)
+    pairs, silent = scored(flow, groups, importance, data, model)
+    notes |= silent
+    left = counts(flow, pairs)
+    whole = kept_whole([group for (group, _), count in zip(pairs, left, strict=True) if count == group.size])
+    removed = [label for (group, score), count in zip(pairs, left, strict=True)
                for label in group.labels[np.argsort(score, kind="stable")[: group.size - count]]]  # fmt: skip
     notes |= changes(flow, removed)
     small = without(flow, removed)
     if reconstruct:
         notes |= {name: f"{notes[name]}, refitted" for name in refit(flow, trace(model), small, removed, data)}
-    return noted(small, {**getattr(model, "notes", {}), **notes})
+    return noted(small, {**whole, **getattr(model, "notes", {}), **notes})
+
+
+def scored(
+    flow: Flow, groups: Sequence[Group], importance: str, data: Any, model: Any,
+    gone: Sequence[np.ndarray] | None = None,
+) -> tuple[list[tuple[Group, np.ndarray]], dict[str, str]]:  # fmt: skip
+    """The groups with the importance of their channels on one scale, and notes on those of which it says nothing.
+
+    Args:
+        flow, groups, importance, data, model: as of `importance`.
+        gone: for each group where its channels are at zero already: these come first of all.
+
+    Raises:
+        ValueError: it says nothing of any group.
+    """
+    gone = [np.zeros(group.size, bool) for group in groups] if gone is None else gone
+    scores = scores_of(flow, groups, importance, data, model)
+    silent = [group for group, score in zip(groups, scores, strict=True) if score is None]
+    known = [(group, dead, np.where(dead, -np.inf, score))
+             for group, dead, score in zip(groups, gone, scores, strict=True) if score is not None]  # fmt: skip
+    if not known:
+        raise ValueError(f"`importance` must fit the model: {importance!r} says nothing of any group of {model.name!r}")
+    places = ranked([score for *_, score in known], importance)
+    pairs = [(group, np.where(dead, -np.inf, place)) for (group, dead, _), place in zip(known, places, strict=True)]
+    return pairs, noted_groups(silent, f"importance={importance!r} says nothing of it")
+
+
+def kept_whole(groups: Sequence[Group]) -> dict[str, str]:
+    """Notes on groups that lost nothing although they could have."""
+    return noted_groups(groups, "`amount`, in steps of `round_to`, leaves all of them")
 
 
 def check_plain(flat: Any) -> None:
@@ -136,13 +162,13 @@ def candidates(flow: Flow, select: Any) -> tuple[list[Group], dict[str, str]]:
         makers = group.layers(MAKES)
         left_out = [name for name in makers if not chosen(layers[name])]
         if group.fixed is not None:
-            notes |= _noted([group], group.fixed)
+            notes |= noted_groups([group], group.fixed)
         elif left_out and len(left_out) < len(makers):
-            notes |= _noted([group], f"tied to {left_out[0]}, which is not selected")
+            notes |= noted_groups([group], f"tied to {left_out[0]}, which is not selected")
         elif left_out:
             continue
         elif group.rescaled is not None and select is None:
-            notes |= _noted([group], f"{group.rescaled}: only when selected")
+            notes |= noted_groups([group], f"{group.rescaled}: only when selected")
         else:
             groups.append(group)
     if not groups:
@@ -152,7 +178,8 @@ def candidates(flow: Flow, select: Any) -> tuple[list[Group], dict[str, str]]:
     return groups, notes
 
 
-def _noted(groups: Sequence[Group], reason: str) -> dict[str, str]:
+def noted_groups(groups: Sequence[Group], reason: str) -> dict[str, str]:
+    """A note on each layer that makes channels of these groups."""
     return {name: f"channels kept: {reason}" for group in groups for name in group.layers(MAKES)}
 
 
@@ -161,7 +188,9 @@ def kept_of(flow: Flow, pairs: Sequence[tuple[Group, np.ndarray]], amount: Any, 
     groups = [group for group, _ in pairs]
     steps = [step_of(group, round_to) for group in groups]
     if is_budget(amount):
-        return by_budget(groups, [score for _, score in pairs], amount, steps, Costs(flow, groups))
+        costs = Costs(flow, groups)
+        limits = limits_of(amount, costs.of([group.size for group in groups]), "amount")
+        return by_budget(groups, [score for _, score in pairs], limits, steps, costs)
     if isinstance(amount, Mapping):
         return by_layers(groups, amount, steps, flow.model)
     return [by_ratio(group, amount, step) for group, step in zip(groups, steps, strict=True)]

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core import flavor
-from tfcompress.core.budgets import cost_of, is_budget
+from tfcompress.core.budgets import cost_of, is_budget, limits_of
 from tfcompress.core.flavor import keras
+from tfcompress.core.projected import Mask, attach, mask_of
+from tfcompress.core.select import matcher
 from tfcompress.core.trace import trace
 from tfcompress.prune.amounts import by_budget, by_layers, by_ratio, check_amount, step_of
 from tfcompress.prune.channels import check_plain, prune_to
@@ -39,6 +41,7 @@ class Rounds:
             raise ValueError(f"`rounds` must be a whole number of at least 1. Received: rounds={rounds!r}")
         self.amount, self.rounds, self.round_to = amount, rounds, round_to
         self._costs = cost_of(model)
+        self._limits = limits_of(amount, self._costs, "amount") if is_budget(amount) else None
         self._sizes = _made(Flow(model))
 
     def counts(self, number: int) -> Callable[[Flow, Sequence[tuple[Group, np.ndarray]]], list[int]]:
@@ -48,10 +51,9 @@ class Rounds:
         def counts(flow: Flow, pairs: Sequence[tuple[Group, np.ndarray]]) -> list[int]:
             groups = [group for group, _ in pairs]
             steps = [step_of(group, self.round_to) for group in groups]
-            if is_budget(self.amount):
-                goals = {kind: v * self._costs[kind] if v <= 1 else v for kind, v in self.amount.items()}
-                parts = {kind: min(1.0, goal / self._costs[kind]) for kind, goal in goals.items()}
-                limits = {kind: int(self._costs[kind] * part**share) for kind, part in parts.items()}
+            if self._limits is not None:
+                limits = {kind: round(self._costs[kind] * min(1.0, limit / self._costs[kind]) ** share, 6)
+                          for kind, limit in self._limits.items()}  # fmt: skip
                 return by_budget(groups, [score for _, score in pairs], limits, steps, Costs(flow, groups))
             now = _made(flow)
             before = [self._before(group, now) for group in groups]
@@ -93,10 +95,11 @@ def prune_iteratively(
     Args:
         model: as of `prune_channels`. It is not changed.
         amount: as of `prune_channels`, reached in the last round.
-        train: compiles and trains the model that it is given, in place; or returns another one.
+        train: compiles and trains the model that it is given, in place; or returns another one. A `History` says that
+            it was in place.
         rounds: how many, at least 1.
-        folder: where the model after each round is kept. Started again with the same arguments, the call goes on after
-            the last round that is there.
+        folder: where the model after each round is kept, with the zeros that are held on it. Started again with the
+            same arguments, the call goes on after the last round that is there.
         seed: when given, Keras' seeds are set by it before each round, so that a call that was interrupted and started
             again returns what one that was not returns.
         importance: as of `prune_channels`, like the arguments that follow.
@@ -106,6 +109,7 @@ def prune_iteratively(
 
     Raises:
         ValueError: the folder holds the rounds of other arguments; or as of `prune_channels`.
+        TypeError: `train` returns something else; or as of `prune_channels`.
 
     Source: Molchanov et al. 2017, arXiv:1611.06440, section 2 (prune and fine-tune by turns).
 
@@ -120,21 +124,48 @@ def prune_iteratively(
     check_plain(flat)
     plan = Rounds(flat, amount, rounds, round_to)
     place = None if folder is None else Path(folder)
+    matches = matcher(select, flat)
     arguments = {"amount": dict(amount) if isinstance(amount, Mapping) else amount, "rounds": rounds, "seed": seed,
-                 "importance": importance, "select": repr(select), "round_to": round_to,
-                 "reconstruct": reconstruct, "params": cost_of(flat)["params"]}  # fmt: skip
+                 "importance": importance, "select": [n for n, layer in enumerate(flat.layers) if matches(layer)],
+                 "round_to": round_to, "reconstruct": reconstruct, "params": cost_of(flat)["params"]}  # fmt: skip
     done, current = (0, model) if place is None else _found(place, arguments, model, rounds)
     for number in range(done + 1, rounds + 1):
         if seed is not None:
             keras.utils.set_random_seed(seed + number)
         current = prune_to(current, plan.counts(number), importance=importance, data=data, select=select,
                            reconstruct=reconstruct)  # fmt: skip
-        current = train(current) or current
+        current = _trained(current, train)
         if place is not None:
-            part = place / f"part_{number}.keras"
-            current.save(part)
-            part.replace(place / f"round_{number}.keras")  # a file that is there is whole
+            _keep(current, place, number)
     return current
+
+
+def _trained(model: Any, train: Callable[[Any], Any]) -> Any:
+    """The model after training: what `train` returns, or the one that it was given."""
+    result = train(model)
+    if isinstance(result, keras.Model):
+        return result
+    if result is not None and not isinstance(result, keras.callbacks.History):
+        raise TypeError(f"`train` must return a model, or None for the one that it was given. Received: {result!r}")
+    return model
+
+
+def _keep(model: Any, place: Path, number: int) -> None:
+    """Write the model after a round, and the masks on its weights before it: a file that is there is whole."""
+    masks = {str(n): mask.kept for n, v in enumerate(model.weights) if (mask := mask_of(v)) is not None}
+    np.savez_compressed(place / "part.npz", **masks)  # type: ignore[arg-type]
+    (place / "part.npz").replace(place / f"round_{number}.npz")
+    model.save(place / "part.keras")
+    (place / "part.keras").replace(place / f"round_{number}.keras")
+
+
+def _kept(place: Path, number: int) -> Any:
+    """The model after a round, with its masks."""
+    model = keras.models.load_model(place / f"round_{number}.keras")
+    with np.load(place / f"round_{number}.npz") as masks:
+        for key, kept in masks.items():
+            attach(model.weights[int(key)], Mask(kept))
+    return model
 
 
 def _found(place: Path, arguments: dict[str, Any], model: Any, rounds: int) -> tuple[int, Any]:
@@ -145,7 +176,6 @@ def _found(place: Path, arguments: dict[str, Any], model: Any, rounds: int) -> t
         raise ValueError(f"`folder` must hold rounds of the same arguments, or none. Received: folder={str(place)!r}")
     notes.write_text(json.dumps(arguments))
     for number in range(rounds, 0, -1):
-        file = place / f"round_{number}.keras"
-        if file.exists():
-            return number, keras.models.load_model(file)
+        if (place / f"round_{number}.keras").exists():
+            return number, _kept(place, number)
     return 0, model

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.projected import mask_of, project
 from tfcompress.core.replay import Call, calls
 from tfcompress.core.samples import Samples, inputs_of
 from tfcompress.prune.flow import Flow
@@ -25,6 +26,7 @@ def refit(flow: Flow, original: Any, small: Any, removed: Iterable[int], data: A
 
     X' is what the layer reads in the smaller model, in which all layers before it are refitted already; Y is what the
     layer returned in the original before its activation, at the channels that are left. The bias is fitted with W.
+    Where a mask holds zeros of W, D is zero.
 
     Args:
         flow: labels of the original's graph.
@@ -82,12 +84,26 @@ def _fit(old: Call, new: Call, left: np.ndarray, original: Any, small: Any, batc
         rows = np.concatenate([rows, np.ones((len(rows), 1))], 1)
     gram = rows.T @ rows
     gram += np.eye(len(gram)) * max(_RIDGE * float(np.trace(gram)) / len(gram), 1e-12)
-    delta = np.linalg.solve(gram, rows.T @ target)
-    kernel = np.asarray(flavor.read(layer.kernel))
-    weights = delta[:-1] if layer.use_bias else delta
-    layer.kernel.assign(kernel + weights.reshape(kernel.shape))
+    kernel, mask = np.asarray(flavor.read(layer.kernel)), mask_of(layer.kernel)
+    free = np.ones((len(gram), target.shape[-1]), bool)
+    inner = kernel.size // kernel.shape[-1]
+    if mask is not None:
+        free[:inner] = mask.kept.reshape(inner, -1)
+    delta = _solved(gram, rows.T @ target, free)
+    layer.kernel.assign(kernel + delta[:inner].reshape(kernel.shape))
+    project(layer.kernel)
     if layer.use_bias:
         layer.bias.assign(np.asarray(flavor.read(layer.bias)) + delta[-1])
+
+
+def _solved(gram: np.ndarray, wanted: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """D with gram D = wanted, column by column over the rows that are free there; zero in the others."""
+    if free.all():
+        return np.linalg.solve(gram, wanted)
+    found = np.zeros_like(wanted)
+    for column, own in enumerate(free.T):
+        found[own, column] = np.linalg.solve(gram[np.ix_(own, own)], wanted[own, column])
+    return found
 
 
 def _value(model: Any, tensor: Any, batch: Sequence[np.ndarray]) -> np.ndarray:

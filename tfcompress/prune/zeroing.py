@@ -1,5 +1,7 @@
 """Channels that go to zero while a model trains, a few at a time, and a smaller model without them at the end."""
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,9 @@ from tfcompress.core.projected import Mask, attach, mask_of, project
 from tfcompress.core.remake import remake
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import named_weights
-from tfcompress.prune.channels import candidates, changes, check_plain
+from tfcompress.prune.channels import candidates, changes, check_plain, kept_whole, noted_groups, scored
 from tfcompress.prune.dependencies import Group, Member
 from tfcompress.prune.flow import Flow
-from tfcompress.prune.importance import importance as scores_of
 from tfcompress.prune.iterative import Rounds
 from tfcompress.prune.parametric import READS
 from tfcompress.prune.surgery import without
@@ -25,7 +26,8 @@ class ChannelPruning(keras.callbacks.Callback):
 
     A channel is at zero when every kernel that reads it has zeros there, held by the kernel's constraint. The zeros are
     in the model's weights, so a checkpoint holds the rounds that are done: restored and trained on with a new callback
-    of the same arguments, what is at zero stays, and the next round chooses on.
+    of the same arguments, what is at zero stays, and the next round chooses on. Channels that an operation without
+    weights sums over (a product of two tensors) cannot be held so; they stay, with a note in what `shrink` returns.
 
     Args:
         amount: as of `prune_channels`, reached in the last round.
@@ -36,7 +38,8 @@ class ChannelPruning(keras.callbacks.Callback):
 
     Raises:
         ValueError: an argument is out of range; when training begins, a model that is no flat graph of layers:
-            `tfcompress.trace(model)` makes one.
+            `tfcompress.trace(model)` makes one; a model without channels that can be held at zero; in the first round,
+            an importance that says nothing of any.
 
     Source: He et al. 2018 (soft filter pruning), arXiv:1808.06866, with filters that stay at zero.
 
@@ -59,6 +62,7 @@ class ChannelPruning(keras.callbacks.Callback):
         self.amount, self.rounds, self.begin, self.every = amount, rounds, begin, every
         self.importance, self.data, self.select, self.round_to = importance, data, select, round_to
         self._plan: Rounds | None = None
+        self._epoch = -1  # the last that began
 
     def on_train_begin(self, logs: Any = None) -> None:
         flat = trace(self.model)
@@ -71,14 +75,17 @@ class ChannelPruning(keras.callbacks.Callback):
                 f"Received: {self.model.name!r}, in which {inside[0]!r} is inside another layer"
             )
         self._plan = Rounds(flat, self.amount, self.rounds, self.round_to)
-        for group, _ in _held(Flow(flat), self.select):
-            for member in group.members:
-                variable = self._variable(member)
-                if member.role == READS and mask_of(variable) is None:
-                    attach(variable, Mask(np.ones(variable.shape, bool)))
+        held, notes = _held(Flow(flat), self.select)
+        if not held:
+            why = next(f"{name}: {note}" for name, note in notes.items())
+            raise ValueError(f"`ChannelPruning` must train a model with channels that kernels alone read. "
+                             f"Received: {self.model.name!r}: {why}")  # fmt: skip
+        # A kernel of nothing but zeros was never trained: it is not held there.
+        self._put([(group, dead & ~dead.all()) for group, dead in held])
         remake(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch
         number, rest = divmod(epoch - self.begin, self.every)
         if rest == 0 and 0 <= number < self.rounds:
             steps = self.model.optimizer.iterations
@@ -91,55 +98,75 @@ class ChannelPruning(keras.callbacks.Callback):
     def _decide(self, number: int, step: int) -> None:
         """Put as many channels at zero as the round asks for; those that are there already go first."""
         flow = Flow(trace(self.model))
-        held = _held(flow, self.select)
-        scores = scores_of(flow, [group for group, _ in held], self.importance, self.data, self.model)
-        pairs = [(group, np.where(dead, -np.inf, score)) for (group, dead), score in zip(held, scores, strict=True)
-                 if score is not None]  # fmt: skip
+        held, _ = _held(flow, self.select)
+        pairs, _ = scored(flow, [group for group, _ in held], self.importance, self.data, self.model,
+                          [dead for _, dead in held])  # fmt: skip
         counts = self._plan.counts(number)(flow, pairs)  # type: ignore[union-attr]
-        kept: dict[tuple[str, str], np.ndarray] = {}
-        for (group, score), count in zip(pairs, counts, strict=True):
-            gone = np.argsort(score, kind="stable")[: group.size - count]
+        self._put([(group, np.argsort(score, kind="stable")[: group.size - count])
+                   for (group, score), count in zip(pairs, counts, strict=True)], step)  # fmt: skip
+
+    def _put(self, gone: Sequence[tuple[Group, np.ndarray]], step: int | None = None) -> None:
+        """Hold channels at zero where they are read, beside what is held there already; `step` is for the history."""
+        kept: dict[int, tuple[Any, np.ndarray]] = {}
+        for group, channels in gone:
             for member in group.members:
                 if member.role == READS:
                     variable = self._variable(member)
-                    mask = kept.setdefault((member.layer, member.weight), mask_of(variable).kept.copy())  # type: ignore[union-attr]
-                    np.moveaxis(mask, member.axis, 0)[member.positions[gone].ravel()] = False
-        for group, _ in pairs:
-            for member in group.members:
-                key = member.layer, member.weight
-                if key in kept:
-                    mask_of(self._variable(member)).decide(kept.pop(key), step)  # type: ignore[union-attr]
-                    project(self._variable(member))
+                    mask = mask_of(variable)
+                    before = np.ones(variable.shape, bool) if mask is None else mask.kept.copy()
+                    _, own = kept.setdefault(id(variable), (variable, before))
+                    np.moveaxis(own, member.axis, 0)[member.positions[channels].ravel()] = False
+        for variable, own in kept.values():
+            mask = mask_of(variable)
+            if mask is None:
+                attach(variable, mask := Mask(own))
+            mask.decide(own, step)
+            project(variable)
 
     def shrink(self) -> Any:
         """The model without the channels that are at zero: smaller, and computing the same.
 
         Returns:
             A new, uncompiled model. Masks of zeros that were not channels are carried over.
+
+        Warns:
+            UserWarning: training ended before the last round, or began after it and found nothing at zero.
         """
         flow = Flow(trace(self.model))
+        held, notes = _held(flow, self.select)
+        notes |= kept_whole([group for group, dead in held if not dead.any()])
         removed = []
-        for group, dead in _held(flow, self.select):
+        for group, dead in held:
             dead = dead if not dead.all() else np.arange(group.size) > 0
             removed += list(group.labels[dead])
-        notes = changes(flow, removed)
-        return noted(without(flow, removed), {**getattr(self.model, "notes", {}), **notes})
+        last = self.begin + (self.rounds - 1) * self.every
+        if self._epoch < last or not removed:
+            warnings.warn(
+                f"`amount` is not reached: the last of {self.rounds} rounds is made when epoch {last} begins (counted "
+                f"from 0), training ended with epoch {self._epoch}, and {len(removed)} channels are at zero",
+                stacklevel=2,
+            )
+        changed = changes(flow, removed)
+        return noted(without(flow, removed), {**notes, **getattr(self.model, "notes", {}), **changed})
 
 
-def _held(flow: Flow, select: Any) -> list[tuple[Group, np.ndarray]]:
-    """The groups whose channels are read by kernels alone, and which of their channels are at zero there."""
+def _held(flow: Flow, select: Any) -> tuple[list[tuple[Group, np.ndarray]], dict[str, str]]:
+    """The groups whose channels are read by kernels alone, and which of their channels are at zero there; notes on the
+    others."""
     summed = [v for step in flow.steps if step.operation is not None
               for n, axis in step.reads if (v := step.given[n][axis]) is not None]  # fmt: skip
     elsewhere = np.unique(np.concatenate([flow.labels.roots(v) for v in summed])) if summed else np.zeros(0)
     layers = {layer.name: layer for layer in flow.layers.values()}
     found = []
-    for group in candidates(flow, select)[0]:
+    groups, notes = candidates(flow, select)
+    for group in groups:
         readers = [member for member in group.members if member.role == READS]
         if not readers or np.isin(group.labels, elsewhere).any():
+            notes |= noted_groups([group], "an operation without weights sums over them, where no zeros can be held")
             continue
         dead = np.ones(group.size, bool)
         for member in readers:
             value = np.asarray(flavor.read(named_weights(layers[member.layer])[member.weight]))
             dead &= ~np.any(np.moveaxis(value, member.axis, 0)[member.positions].reshape(group.size, -1), axis=1)
         found.append((group, dead))
-    return found
+    return found, notes
