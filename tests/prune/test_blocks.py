@@ -82,3 +82,44 @@ def test_what_cannot_be_is_refused():
         prune_layers(tower(), {"params": 0.01})
     with pytest.raises(ValueError, match="`data` must be given"):
         prune_layers(tower(), 1, importance="influence")
+
+
+def test_influence_is_a_mean_over_positions():
+    """The first branch leaves a long position as it is and turns a short one round: cosines 1 and -1, flattened 0.98.
+    The second one turns both by 60 degrees, which is 0.5 in either."""
+    inputs = keras.Input((2, 2))
+    x = inputs
+    for name in ("first", "second"):
+        x = layers.Add(name=f"join_{name}")([x, layers.Dense(2, use_bias=False, name=name)(x)])
+    model = keras.Model(inputs, layers.Dense(1, name="head")(x))
+    sine = np.sqrt(3) / 2
+    model.get_layer("first").set_weights([np.diag([0.0, -2.0])])
+    model.get_layer("second").set_weights([np.array([[0.5, sine], [-sine, 0.5]]) - np.eye(2)])
+    data = np.array([[[10.0, 0.0], [0.0, 1.0]]], "float32")
+    small = prune_layers(model, 1, importance="influence", data=data)
+    assert names(model) - names(small) == {"second", "join_second"}
+
+
+def images():
+    inputs = keras.Input((None, None, 8))
+    x = layers.Conv2D(8, 3, padding="same")(inputs)
+    for _ in range(2):
+        x = layers.Add()([x, layers.Conv2D(8, 3, padding="same")(x)])
+    return keras.Model(inputs, x)
+
+
+def test_multiply_accumulates_of_inputs_of_any_size_are_no_budget():
+    with pytest.raises(ValueError, match="macs are not known"):
+        prune_layers(images(), {"macs": 0.5})
+    # three convolutions of 8 * 8 * 9 + 8 = 584 numbers
+    assert prune_layers(images(), {"params": 2 / 3}).count_params() == 2 * 584
+
+
+@pytest.mark.parametrize("amount", [2.5, 1.0, 0, -1, True, "half"])
+def test_amounts_that_are_none_are_refused_before_data_are_read(amount):
+    def data():
+        raise AssertionError("the data were read")
+        yield
+
+    with pytest.raises(ValueError, match="`amount` must be a whole number of branches, a ratio of them in"):
+        prune_layers(tower(), amount, importance="influence", data=data())

@@ -8,11 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
-from tfcompress.core.budgets import check_budget, is_budget
+from tfcompress.core.budgets import cost_of, cost_of_calls, is_budget, limits_of
 from tfcompress.core.compressed import noted
 from tfcompress.core.finite import check_finite
 from tfcompress.core.flavor import keras
-from tfcompress.core.macs import macs_of
 from tfcompress.core.replay import Call, calls, replay
 from tfcompress.core.samples import Samples, inputs_of
 from tfcompress.core.select import matcher
@@ -20,7 +19,7 @@ from tfcompress.core.trace import trace
 from tfcompress.prune.channels import check_plain
 from tfcompress.prune.experiments import Experiment, Failed, Sizes, sizes_of
 from tfcompress.prune.gates import Gate
-from tfcompress.prune.objective import objective, pairs
+from tfcompress.prune.objective import examples, objective
 
 _NAMES = ("l1", "l2", "influence", "taylor", "random")
 
@@ -53,7 +52,8 @@ def prune_layers(model: Any, amount: Any, *, importance: str = "l1", data: Any =
         amount: how many branches go (a whole number of at least 1), or the ratio of them in (0, 1), or a budget
             {"macs": ..., "params": ..., "bytes": ...} as of `prune_channels`.
         importance: "l1", "l2" (mean magnitude of the branch's kernels), "influence" (1 - cosine between what goes
-            around and the sum; `data` is x), "taylor" (change of the loss; `data` is (x, y)), or "random".
+            around and the sum, mean over samples and positions; `data` is x), "taylor" (change of the loss; `data` is
+            (x, y)), or "random".
         data: samples, as of `prune_channels`.
         select: which layers. A branch may go when all its layers with weights are selected.
 
@@ -83,6 +83,7 @@ def prune_layers(model: Any, amount: Any, *, importance: str = "l1", data: Any =
         raise ValueError(f"`importance` must be one of {', '.join(_NAMES)}. Received: importance={importance!r}")
     if importance in ("influence", "taylor") and data is None:
         raise ValueError(f"`data` must be given for importance={importance!r}. Received: data=None")
+    _check_amount(amount, len(found), flat)
     scores = _scores(flat, found, importance, data, model)
     order = [found[i] for i in np.argsort(scores, kind="stable")]
     chosen = order[: _count(flat, order, amount)]
@@ -165,37 +166,39 @@ def _selected(found: list[Branch], select: Any, flat: Any) -> list[Branch]:
     return chosen
 
 
+def _check_amount(amount: Any, branches: int, flat: Any) -> None:
+    """Refuse what is neither a number of branches, nor a ratio of them, nor a budget."""
+    if is_budget(amount):
+        limits_of(amount, cost_of(flat), "amount")
+        return
+    ratio = isinstance(amount, float) and 0 < amount < 1
+    whole = isinstance(amount, int) and not isinstance(amount, bool) and amount > 0
+    if not ratio and not whole:
+        raise ValueError(
+            f"`amount` must be a whole number of branches, a ratio of them in (0, 1) or a budget. "
+            f"Received: amount={amount!r}"
+        )
+    if whole and amount > branches:
+        raise ValueError(f"`amount` must be at most the {branches} branches that may go. Received: amount={amount!r}")
+
+
 def _count(flat: Any, order: Sequence[Branch], amount: Any) -> int:
     """How many of the branches go, the least important first."""
-    if is_budget(amount):
-        check_budget(amount, "amount")
-        steps = calls(flat)
-        whole = _cost(flat, steps, [])
-        limits = {kind: value * whole[kind] if value <= 1 else value for kind, value in amount.items()}
-        for count in range(len(order) + 1):
-            cost = _cost(flat, steps, order[:count])
-            if all(cost[kind] <= limit for kind, limit in limits.items()):
-                return count
-        raise ValueError(f"`amount` {dict(amount)!r} cannot be held: without all branches the model has {cost}")
-    if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not amount > 0:
-        raise ValueError(
-            f"`amount` must be a number of branches, a ratio in (0, 1) or a budget. Received: amount={amount!r}"
-        )
-    count = max(1, round(amount * len(order))) if isinstance(amount, float) else amount
-    if count > len(order) or (isinstance(amount, float) and amount >= 1):
-        raise ValueError(f"`amount` must be at most the {len(order)} branches that may go. Received: amount={amount!r}")
-    return count
+    if not is_budget(amount):
+        return max(1, round(amount * len(order))) if isinstance(amount, float) else amount
+    steps = calls(flat)
+    limits = limits_of(amount, cost_of_calls(steps), "amount")
+    for count in range(len(order) + 1):
+        cost = cost_of_calls(_alive(flat, steps, order[:count]))
+        if all(cost[kind] <= limit for kind, limit in limits.items()):
+            return count
+    raise ValueError(f"`amount` {dict(amount)!r} cannot be held: without all branches the model has {cost}")
 
 
-def _cost(flat: Any, steps: Sequence[Call], gone: Sequence[Branch]) -> dict[str, int]:
+def _alive(flat: Any, steps: Sequence[Call], gone: Sequence[Branch]) -> list[Call]:
+    """The calls that the outputs need without some branches."""
     needed = {id(t) for t in _needed(flat, steps, {id(b.join.outputs[0]): b.kept for b in gone})}
-    alive = [s for s in steps if any(id(t) in needed for t in s.outputs)]
-    weights = {id(v): v for s in alive for v in getattr(s.operation, "weights", ())}.values()
-    return {
-        "macs": sum(macs_of(s) or 0 for s in alive),
-        "params": sum(int(np.prod(v.shape)) for v in weights),
-        "bytes": sum(int(np.prod(v.shape)) * tf.as_dtype(v.dtype).size for v in weights),
-    }
+    return [step for step in steps if any(id(t) in needed for t in step.outputs)]
 
 
 def _without(flat: Any, gone: Sequence[Branch]) -> Any:
@@ -254,26 +257,27 @@ def _taylor(flat: Any, found: Sequence[Branch], data: Any, model: Any) -> np.nda
 
     gated, loss = replay(flat, call), objective(model)
     total, count = np.zeros(len(found)), 0
-    for arrays, labels in pairs(data, gated):
+    for arrays, labels, weights in examples(data, gated):
         given = flavor.pack_like(flavor.graph_inputs(gated), [tf.convert_to_tensor(a) for a in arrays])
         with tf.GradientTape() as tape:
-            value = loss(labels, gated(given, training=False))
+            value = loss(labels, gated(given, training=False), weights)
         total += np.asarray(tf.convert_to_tensor(tape.gradient(value, gates))) ** 2
         count += 1
     return total / max(count, 1)
 
 
 def _influence(flat: Any, found: Sequence[Branch], data: Any) -> np.ndarray:
-    """1 - mean cosine between what goes around a branch and what comes out behind it."""
+    """1 - mean cosine, over samples and positions, of what goes around a branch and what comes out behind it."""
     taps = keras.Model(flavor.graph_inputs(flat), [t for b in found for t in (b.kept, b.join.outputs[0])])
-    total, rows = np.zeros(len(found)), 0
+    total, count = np.zeros(len(found)), np.zeros(len(found))
     for arrays in Samples(data, inputs_of(flat)):
         given = flavor.pack_like(flavor.graph_inputs(flat), [tf.convert_to_tensor(a) for a in arrays])
         outputs = flavor.flatten(taps(given, training=False))
-        values = [np.asarray(v, "float64").reshape(len(arrays[0]), -1) for v in outputs]
+        values = [np.asarray(v, "float64").reshape(-1, v.shape[-1]) for v in outputs]
         for n in range(len(found)):
             a, b = values[2 * n], values[2 * n + 1]
             norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-            total[n] += np.sum(1 - np.sum(a * b, 1) / np.maximum(norms, 1e-30))
-        rows += len(arrays[0])
-    return total / max(rows, 1)
+            cosines = np.where((a == b).all(1), 1.0, np.sum(a * b, 1) / np.maximum(norms, 1e-30))
+            total[n] += np.sum(1 - cosines)
+            count[n] += len(a)
+    return total / np.maximum(count, 1)

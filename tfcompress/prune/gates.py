@@ -13,7 +13,7 @@ from tfcompress.core.samples import Samples, inputs_of
 from tfcompress.prune.dependencies import Group
 from tfcompress.prune.flow import Flow, Step
 from tfcompress.prune.labels import Vector
-from tfcompress.prune.objective import Objective, pairs
+from tfcompress.prune.objective import Objective, examples
 
 
 class Gate(keras.layers.Layer):
@@ -83,10 +83,11 @@ def sensitivities(flow: Flow, groups: Sequence[Group], data: Any, loss: Objectiv
 
     model = replay(flow.model, call)
     total, batches = np.zeros(count + 1), 0
-    for arrays, labels in pairs(data, model):
+    for arrays, labels, weights in examples(data, model):
         tensors = [tf.convert_to_tensor(a) for a in arrays]
         with tf.GradientTape() as tape:
-            value = loss(labels, model(flavor.pack_like(flavor.graph_inputs(model), tensors), training=False))
+            outputs = model(flavor.pack_like(flavor.graph_inputs(model), tensors), training=False)
+            value = loss(labels, outputs, weights)
         total += np.asarray(tf.convert_to_tensor(tape.gradient(value, gates))) ** 2
         batches += 1
     return total[:count] / max(batches, 1)

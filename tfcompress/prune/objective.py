@@ -1,7 +1,7 @@
 """What a model is trained to make small, for scores that ask how much the loss would change."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,31 +10,32 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.samples import Samples, inputs_of
-from tfcompress.prune.batches import labelled
+from tfcompress.prune.batches import labelled, metrics_kept
 
-#: (labels, outputs) -> mean loss of the batch.
-Objective = Callable[[Any, Any], tf.Tensor]
+#: (labels, outputs, sample weights or None) -> mean loss of the batch.
+Objective = Callable[..., tf.Tensor]
 
 
-def pairs(data: Any, model: Any, batch_size: int = 32) -> Iterator[tuple[list[np.ndarray], Any]]:
-    """Batches of inputs and labels.
+def examples(data: Any, model: Any, batch_size: int = 32) -> Iterator[tuple[list[np.ndarray], Any, Any]]:
+    """Batches of inputs, labels and sample weights.
 
     Args:
-        data: (x, y) as arrays or structures of arrays with as many rows, or an iterable of batches (x, y).
+        data: (x, y) or (x, y, weight) as arrays or structures of arrays with as many rows, or an iterable of batches of
+            these.
         model: a Functional model; its inputs say how x must look.
         batch_size: rows of a batch, where the data are arrays.
 
     Yields:
-        (arrays in the order of the model's inputs, labels in their structure).
+        (arrays in the order of the model's inputs, labels in their structure, weights or None).
 
     Raises:
         ValueError: there are no labels, or samples that the model does not take.
     """
     inputs = inputs_of(model)
-    for x, y, _ in labelled(data, batch_size, sys.maxsize):
+    for x, y, weight in labelled(data, batch_size, sys.maxsize):
         if y is None:
             raise ValueError("`data` must hold labels: (x, y), or batches of them. Received: inputs alone")
-        yield next(iter(Samples([x], inputs, batch_size=sys.maxsize))), y
+        yield next(iter(Samples([x], inputs, batch_size=sys.maxsize))), y, weight
 
 
 def objective(model: Any) -> Objective:
@@ -47,34 +48,36 @@ def objective(model: Any) -> Objective:
         model: the user's model.
 
     Returns:
-        A function of a batch's labels and outputs, each in the structure that the model has.
+        A function of a batch's labels, outputs and sample weights, each as `fit` would have them.
     """
-    compiled = getattr(model, "loss", None)
-    names = list(getattr(model, "output_names", ()))
+    names = list(getattr(model, "output_names", None) or ())
 
-    def loss(labels: Any, outputs: Any) -> tf.Tensor:
-        predictions, truths = flavor.flatten(outputs), flavor.flatten(labels)
-        single = [_named(compiled, names, n) for n in range(len(predictions))]
-        return tf.add_n([_mean(which, y, p) for which, y, p in zip(single, truths, predictions, strict=True)])
+    def compiled(labels: Any, outputs: Any, weights: Any = None) -> tf.Tensor:
+        with metrics_kept(model):
+            return tf.reduce_mean(flavor.compiled_loss(model, _tensors(labels), _float(outputs), _tensors(weights)))
 
-    return loss
+    def derived(labels: Any, outputs: Any, weights: Any = None) -> tf.Tensor:
+        predictions = flavor.flatten(_float(outputs))
+        truths = _ordered(_tensors(labels), outputs, names)
+        several = isinstance(weights, Mapping | list | tuple)
+        own = _ordered(_tensors(weights), outputs, names) if several else [weights] * len(predictions)
+        return tf.add_n([_derived(y, p)(y, p, w) for y, p, w in zip(truths, predictions, own, strict=True)])
 
-
-def _named(compiled: Any, names: list[str], n: int) -> Any:
-    """The loss of one of several outputs."""
-    if isinstance(compiled, dict):
-        return compiled.get(names[n]) if n < len(names) and names[n] in compiled else list(compiled.values() or [None])[
-            min(n, max(len(compiled) - 1, 0))]  # fmt: skip
-    return compiled[n] if isinstance(compiled, (list, tuple)) else compiled
+    return compiled if getattr(model, "loss", None) else derived
 
 
-def _mean(which: Any, labels: Any, predictions: Any) -> tf.Tensor:
-    labels = tf.convert_to_tensor(labels)
-    predictions = tf.cast(predictions, tf.float32)
-    function = keras.losses.get(which) if which else _derived(labels, predictions)
-    if labels.shape.rank == predictions.shape.rank - 1 and predictions.shape[-1] == 1:
-        labels = labels[..., None]
-    return tf.reduce_mean(tf.cast(function(labels, predictions), tf.float32))
+def _tensors(values: Any) -> Any:
+    return flavor.map_structure(lambda value: None if value is None else tf.convert_to_tensor(value), values)
+
+
+def _float(outputs: Any) -> Any:
+    return flavor.map_structure(lambda value: tf.cast(value, tf.float32), outputs)
+
+
+def _ordered(values: Any, outputs: Any, names: list[str]) -> list[Any]:
+    """What there is for each output, in the outputs' order."""
+    by_name = isinstance(values, Mapping) and not isinstance(outputs, Mapping) and set(values) == set(names)
+    return [values[name] for name in names] if by_name else flavor.flatten(values)
 
 
 def _derived(labels: tf.Tensor, predictions: tf.Tensor) -> Any:
