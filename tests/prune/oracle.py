@@ -91,7 +91,7 @@ def expected(model: Any, small: Any) -> Any:
                 if before[name].shape == after[name].shape:
                     continue
                 left = positions(np.asarray(before[name]), np.asarray(after[name]))[kernel_axis]
-                leaves[0] = _zeroed(leaves[0], axis, left)
+                leaves[0] = _zeroed(leaves[0], axis, left, before[name].shape[kernel_axis])
         if type(layer).__name__.startswith("Conv") and getattr(layer, "groups", 1) > 1:
             leaves[0] = _grouped(layer, new[layer.name], leaves[0])
         args, kwargs = flavor.pack_like((args, kwargs), leaves)
@@ -112,12 +112,11 @@ def _silenced(old: Any, new: Any, output: Any) -> Any:
         axes = {letters.index(c): result.index(c) for c in letters if c in result}
     left = positions(np.asarray(kernel), np.asarray(smaller))
     for axis, place in axes.items():
-        output = _zeroed(output, place, left[axis])
+        output = _zeroed(output, place, left[axis], kernel.shape[axis])
     return output
 
 
-def _zeroed(tensor: Any, axis: int, left: np.ndarray) -> Any:
-    size = tensor.shape[axis]
+def _zeroed(tensor: Any, axis: int, left: np.ndarray, size: int) -> Any:
     if len(left) == size:
         return tensor
     ones = np.zeros(size, "float32")
@@ -134,7 +133,7 @@ def _grouped(old: Any, new: Any, tensor: Any) -> Any:
     groups = np.unique(filters // (kernel.shape[-1] // old.groups))
     left = (groups[:, None] * kernel.shape[-2] + np.sort(rows)).ravel()
     channel = 1 if old.data_format == "channels_first" else len(tensor.shape) - 1
-    return _zeroed(tensor, channel, left)
+    return _zeroed(tensor, channel, left, tensor.shape[channel])
 
 
 def _forget_units(flat: Any, new: dict[str, Any]) -> None:

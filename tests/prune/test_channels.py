@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import tfcompress as tfc
+from tests.prune.oracle import error
 from tfcompress import prune_channels
 
 keras = tf.keras
@@ -42,6 +43,23 @@ def test_heads_of_attention_go_one_by_one():
     x = layers.MultiHeadAttention(6, 8, name="attention")(inputs, inputs)
     small = prune_channels(keras.Model(inputs, layers.Dense(2)(x)), 0.5)
     assert sorted({tuple(w.shape) for w in small.weights if len(w.shape) == 3}) == [(3, 8, 8), (16, 3, 8)]
+
+
+@pytest.mark.parametrize("value_dim", [4, 16])
+def test_values_of_attention_may_be_wider_or_narrower_than_its_keys(value_dim):
+    inputs = keras.Input((5, 16))
+    x = layers.MultiHeadAttention(6, 8, value_dim=value_dim, name="attention")(inputs, inputs)
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+    small = prune_channels(model, 0.5, round_to=1)
+    shapes = {tuple(w.shape) for w in small.weights if len(w.shape) == 3}
+    assert shapes == {(16, 3, 8), (16, 3, value_dim), (3, value_dim, 8)}
+    assert error(model, small, np.random.default_rng(0).normal(size=(4, 5, 16)).astype("float32")) < 1e-5
+
+
+@pytest.mark.parametrize("activation", ["hard_sigmoid", "gelu", "swish", "elu"])
+def test_activations_of_single_numbers_keep_channels_apart(activation):
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(16, activation), layers.Dense(2)])
+    assert prune_channels(model, 0.5).count_params() == 8 * 8 + 8 + 8 * 2 + 2
 
 
 def test_ratios_by_layers_and_a_selection():

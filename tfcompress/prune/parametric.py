@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfcompress.core.replay import Call
 from tfcompress.core.transformed import named_weights
@@ -101,7 +102,7 @@ def elementwise(activation: Any) -> bool:
         return True
     x = np.random.default_rng(2).normal(size=(3, 4, 6)).astype("float32")
     try:
-        whole, part = np.asarray(activation(x)), np.asarray(activation(x[:, 1:3, [0, 3, 4]]))
+        whole, part = (np.asarray(activation(tf.constant(given))) for given in (x, x[:, 1:3, [0, 3, 4]]))
     except Exception:  # a function that wants other shapes
         return False
     return whole.shape == x.shape and np.allclose(whole[:, 1:3, [0, 3, 4]], part, rtol=1e-4, atol=1e-6)

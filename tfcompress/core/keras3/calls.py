@@ -8,7 +8,7 @@ from typing import Any
 
 import keras as keras3
 
-from tfcompress.core.keras3.graph import flatten, is_symbolic, keras, map_structure
+from tfcompress.core.keras3.graph import flatten, is_symbolic, keras, map_structure, operation_name
 
 
 def cast_inputs(layer: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
@@ -74,7 +74,13 @@ def settle_masks(layer: Any, args: tuple, kwargs: dict, outputs: Any, opened: bo
 
 
 def settle_shapes(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> None:
-    """Give what an EinsumDense returns the lengths of its input; Keras reads them off `output_shape`, None for any."""
+    """Give what an EinsumDense returns the lengths of its input, which Keras reads off `output_shape` (None for any).
+
+    Of attention as one operation Keras says that the output is as wide as the queries; it is as wide as the values.
+    """
+    if operation_name(layer) == "dotproductattention":
+        outputs._shape = (*outputs.shape[:-1], flatten((args, kwargs))[2].shape[-1])  # no public way
+        return
     if not isinstance(layer, keras.layers.EinsumDense) or "..." in layer.equation:
         return
     operands, result = layer.equation.replace(" ", "").split("->")
