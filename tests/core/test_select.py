@@ -22,6 +22,7 @@ CASES = {
     "dotted": (lambda m: "block.*", ["block.up", "block.act"]),
     "component": (lambda m: "up", ["block.up"]),
     "opened": (lambda m: "block", ["block.up", "block.act"]),
+    "class of what was opened": (lambda m: keras.Sequential, ["block.up", "block.act"]),
     "layer": (lambda m: m.get_layer("stem"), ["stem"]),
     "predicate": (lambda m: lambda layer: getattr(layer, "units", 0) == 2, ["head"]),
     "list": (lambda m: ["stem", layers.ReLU], ["stem", "block.act"]),
@@ -34,6 +35,22 @@ def test_each_kind_of_selection_selects_these(case, model):
     make, expected = CASES[case]
     chosen = matcher(make(model), model)
     assert [layer.name for layer in model.layers[1:] if chosen(layer)] == expected
+
+
+def test_the_class_of_a_composite_selects_what_was_traced_out_of_it():
+    inputs = keras.Input((5, 8))
+    x = layers.MultiHeadAttention(2, 4, name="attention")(inputs, inputs)
+    flat = trace(keras.Model(inputs, layers.Dense(2, name="head")(x)))
+    chosen = matcher(layers.MultiHeadAttention, flat)
+    found = {layer.name for layer in flat.layers if layer.weights and chosen(layer)}
+    assert found == {f"attention.{part}" for part in ("query", "key", "value", "attention_output")}
+
+
+def test_a_path_names_a_layer_of_a_nested_model_that_was_not_traced():
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="d")], name="inner")
+    nested = keras.Sequential([keras.Input((4,)), inner, layers.Dense(4, name="e")])
+    chosen = matcher("inner/*", nested)
+    assert chosen(inner.layers[0]) and not chosen(nested.layers[-1])
 
 
 def test_a_layer_of_the_original_selects_its_copy(model):

@@ -19,6 +19,7 @@ from tfcompress.core.opaque import Opaque, Weight, saveable
 from tfcompress.core.projected import carry, plain_constraint
 from tfcompress.core.rebuild import rebuilds
 from tfcompress.core.replay import Call, calls, run
+from tfcompress.core.select import mark_within
 
 ORIGINAL_CALL = keras.layers.Layer.__call__
 ONE_AT_A_TIME = threading.RLock()
@@ -92,6 +93,7 @@ class Pass:
         self.owners: dict[int, Any] = {}
         self._nodes: dict[int, Any] = {}
         self._path: tuple[str, ...] = ()
+        self._within: tuple[type, ...] = ()
         self._stack: list[Any] = []
         self._references: list[Any] = []
         self._tape: tf.GradientTape | None = None
@@ -134,7 +136,7 @@ class Pass:
             return self._nested(operation, args, kwargs)
         operation = self.copy(operation)
         if not isinstance(operation, keras.layers.Layer) or flavor.is_operation(operation):
-            self.paths.setdefault(id(operation), (operation, (*self._path, self.closed.name(operation))))
+            self._place(operation)
         return operation(*args, **kwargs)
 
     def _nested(self, model: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -144,12 +146,13 @@ class Pass:
         if not flavor.HONORS_TRAINING and not self._stack:
             training = None
         first = next(iter(given.values()))
-        before, self._path = self._path, (*self._path, model.name)
+        before = self._path, self._within
+        self._path, self._within = (*self._path, model.name), (*self._within, type(model))
         self._inherited.append(training if training is not None else self._inherited[-1])
         try:
             outputs = self.graph(model, flavor.reference_inputs(model, first))
         finally:
-            self._path = before
+            self._path, self._within = before
             self._inherited.pop()
         return outputs[0] if isinstance(outputs, (list, tuple)) and len(outputs) == 1 else outputs
 
@@ -202,8 +205,13 @@ class Pass:
         with self._unwatched():
             return self._leaf(self.closed.constant(self._stack[-1], array), (self._references[-1],), {})
 
-    def _record(self, operation: Any) -> None:
+    def _place(self, operation: Any) -> None:
+        """Note where an operation stands: the names around it for its own, the classes for selections."""
         self.paths.setdefault(id(operation), (operation, (*self._path, self.closed.name(operation))))
+        mark_within(operation, self._within)
+
+    def _record(self, operation: Any) -> None:
+        self._place(operation)
         if self._stack:
             self.owners.setdefault(id(operation), self._stack[-1])
 
@@ -229,20 +237,21 @@ class Pass:
 
     def _open_or_close(self, layer: Any, args: tuple, kwargs: dict[str, Any], path: tuple[str, ...]) -> Any:
         if id(layer) not in self.closed.reasons:
-            before, depth = self._path, len(self._inherited)
-            self._path = path
+            before, depth = (self._path, self._within), len(self._inherited)
+            self._path, self._within = path, (*self._within, type(layer))
             try:
                 return self._open(layer, args, dict(kwargs))
             except Exception as error:  # whatever a stranger's call does: then it stays one node
                 self.closed.reasons[id(layer)] = _reason(error)
                 self.events.pop(id(layer), None)
             finally:
-                self._path = before
+                self._path, self._within = before
                 del self._inherited[depth:]
         if not is_composite(layer):
             return self._leaf(layer, args, kwargs)
         reason = self.closed.reasons[id(layer)]
         node = self.closed.helper(layer, lambda: Opaque(layer, reason, name=path[-1] if path else layer.name))
+        mark_within(node, (type(layer),))
         return self._leaf(node, args, kwargs)
 
     def _open(self, layer: Any, args: tuple, kwargs: dict[str, Any]) -> Any:

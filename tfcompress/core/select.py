@@ -2,7 +2,7 @@
 
 import difflib
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tfcompress.core import flavor
@@ -16,8 +16,9 @@ def matcher(select: Selection, model: keras.Model, argument: str = "select") -> 
     """What a user wrote as a selection, as a predicate of layers.
 
     Args:
-        select: layer class, name pattern (as in a shell; "block/*" is every layer traced out of "block"), layer of the
-            model or of the model it was traced from, predicate, list of these (any of them), or None (everything).
+        select: layer class (of a composite: what was traced out of it), name pattern (as in a shell; "block/*" is every
+            layer in "block", or traced out of it), layer of the model or of the model it was traced from, predicate,
+            list of these (any of them), or None (everything).
         model: the model in which each entry must select something.
         argument: the name of the user's parameter, for messages.
 
@@ -41,7 +42,8 @@ def matcher(select: Selection, model: keras.Model, argument: str = "select") -> 
         raise ValueError(
             f"`{argument}` must select something; None selects every layer. Received: {argument}={select!r}"
         )
-    tests = [_test(entry, argument) for entry in entries]
+    places = _places(model)
+    tests = [_test(entry, argument, places) for entry in entries]
     parts = flavor.sublayers(model, recursive=True)
     layers = [layer for layer in parts if not isinstance(layer, keras.layers.InputLayer)]
     for entry, test in zip(entries, tests, strict=True):
@@ -61,9 +63,34 @@ def path(name: str) -> str:
     return name.replace(".", "/")
 
 
-def _test(entry: Any, argument: str) -> Callable[[Any], bool]:
+def mark_within(operation: Any, kinds: Iterable[type]) -> None:
+    """Note that an operation was traced out of composites of these classes; `matcher` selects it by them as well."""
+    known: frozenset[type] = getattr(operation, "_traced_out_of", frozenset())
+    if more := set(kinds) - known:
+        object.__setattr__(operation, "_traced_out_of", known | more)
+
+
+def _places(model: Any) -> dict[int, str]:
+    """The paths of the layers in layers, by id: what tracing would name them."""
+    found: dict[int, str] = {}
+
+    def visit(part: Any, prefix: str) -> None:
+        for layer in flavor.sublayers(part):
+            if id(layer) not in found:
+                found[id(layer)] = f"{prefix}{layer.name}"
+                visit(layer, f"{found[id(layer)]}.")
+
+    visit(model, "")
+    return found
+
+
+def _test(entry: Any, argument: str, places: dict[int, str]) -> Callable[[Any], bool]:
     if isinstance(entry, type):
-        return lambda layer: isinstance(layer, entry)
+        return lambda layer: (
+            isinstance(layer, entry) or any(issubclass(kind, entry) for kind in getattr(layer, "_traced_out_of", ()))
+        )
+    if isinstance(entry, str) and "/" in path(entry):
+        return lambda layer: _named(layer.name, entry) or _named(places.get(id(layer), layer.name), entry)
     if isinstance(entry, str):
         return lambda layer: _named(layer.name, entry)
     if isinstance(entry, keras.layers.Layer):
