@@ -11,7 +11,17 @@ import tensorflow as tf
 import tfcompress
 from tests.prune.small import LOSS, X, Y, compiled, fit, kernels, network, zeros
 from tfcompress.core.projected import mask_of
-from tfcompress.prune import ConstantSparsity, Iterative, OneShot, PolynomialDecay, Pruning
+from tfcompress.prune import (
+    ConstantSparsity,
+    Iterative,
+    KeepZeros,
+    OneShot,
+    PolynomialDecay,
+    Pruning,
+    Random,
+    Taylor,
+    Wanda,
+)
 
 keras = tf.keras
 layers = keras.layers
@@ -86,7 +96,48 @@ def test_what_is_zero_stays_zero_while_the_share_rises():
 def test_weights_come_back_when_the_share_falls():
     pruning = Pruning(lambda step: (True, [0.75, 0.25][step > 4]))
     model = fit(compiled(network()), pruning)
-    assert history(pruning)[0] == (0, 0.75) and max(zeros(model)) < 0.75
+    assert [share for _, share in history(pruning)] == [0.75] * 4 + [0.25] * 4 and max(zeros(model)) < 0.75
+
+
+def sparse(share=0.75):
+    """A network whose smallest weights are zero."""
+    model = network()
+    for name in ("first", "second", "head"):
+        kernel, bias = model.get_layer(name).get_weights()
+        model.get_layer(name).set_weights([kernel * (np.abs(kernel) > np.quantile(np.abs(kernel), share)), bias])
+    return compiled(model)
+
+
+@pytest.mark.parametrize("score", ["magnitude", "random", "sparsegpt"])
+def test_zeros_that_a_model_brings_stay_while_the_schedule_asks_for_fewer(score):
+    model = sparse()
+    places = [kernel == 0 for kernel in kernels(model)]
+    pruning = Pruning(ConstantSparsity(0.5, frequency=3), score=score)
+    pruning.score.batches = 1
+    for place, kernel in zip(places, kernels(fit(model, pruning)), strict=True):
+        np.testing.assert_array_equal(kernel == 0, place)
+    rising = gradual(final=0.875, frequency=3)
+    for place, kernel in zip(places, kernels(fit(sparse(), rising)), strict=True):
+        assert np.all(kernel[place] == 0)
+    assert [share for _, share in history(rising)] == [0.75, pytest.approx(0.7639, abs=5e-3), 0.875]
+
+
+def test_decisions_are_made_of_steps_that_the_optimizer_makes_after_one_that_it_left_out():
+    optimizer = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.SGD(0.01))
+    model, pruning = compiled(network(), optimizer), gradual(frequency=1)
+    x = X.copy()
+    x[8:12] = np.inf  # the third of 8 batches has no finite gradients
+    model.fit(x, Y, batch_size=4, verbose=0, shuffle=False, callbacks=[pruning])
+    counted = 8 if keras.Model.__module__.startswith("tf_keras") else 7  # tf_keras counts what it leaves out
+    assert int(tf.convert_to_tensor(optimizer.iterations)) == counted
+    assert [step for step, _ in history(pruning)] == list(range(7))
+
+
+@pytest.mark.skipif(keras.Model.__module__.startswith("tf_keras"), reason="tf_keras accumulates no gradients")
+def test_decisions_are_made_of_steps_with_gradients_of_several_batches():
+    model, pruning = compiled(network(), keras.optimizers.SGD(0.01, gradient_accumulation_steps=2)), gradual(end=4)
+    assert zeros(fit(model, pruning)) == [0.75, 0.75, 0.75]
+    assert [step for step, _ in history(pruning)] == [0, 2, 4]
 
 
 def test_a_loop_of_ones_own_needs_one_call():
@@ -108,6 +159,93 @@ def test_a_loop_of_ones_own_needs_one_call():
     assert zeros(model) == [0.75, 0.75, 0.75]
     assert [step for step, _ in history(pruning)] == [0, 2, 4, 6]
     assert not np.array_equal(kernels(model)[0][before != 0], before[before != 0])
+
+
+def loop(model, pruning, steps, optimizer=None):
+    """Steps of one's own; with the optimizer that the model is compiled with, or another one."""
+    optimizer = optimizer or model.optimizer
+    pruning.attach(model)
+    for _ in range(steps):
+        pruning.step()
+        with tf.GradientTape() as tape:
+            loss = LOSS(Y[:4], model(X[:4], training=True))
+        variables = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+    pruning.on_train_end()
+    return model
+
+
+def test_a_loop_ends_with_the_decision_that_is_due_after_it():
+    for model in (network(), compiled(network())):
+        pruning = gradual(end=4)
+        own = keras.optimizers.SGD(0.1) if getattr(model, "optimizer", None) is None else None
+        assert zeros(loop(model, pruning, 4, own)) == [0.75, 0.75, 0.75]
+        assert [step for step, _ in history(pruning)] == [0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    "score", [lambda: "taylor", lambda: "wanda", lambda: Taylor((X, Y)), lambda: Wanda(X)], ids=list("abcd")
+)
+def test_scores_look_at_a_loop_of_ones_own(score):
+    pruning = Pruning(OneShot(0.5), score=score())
+    pruning.score.batches = 2
+    model = loop(compiled(network()), pruning, 3)
+    assert zeros(model) == [0.5, 0.5, 0.5]
+    assert all("call" not in vars(target.layer) for target in pruning.targets)
+    assert not {"apply", "apply_gradients"} & set(vars(model.optimizer))
+
+
+def test_a_score_serves_two_models_in_turn():
+    score, small = Random(), keras.Sequential([keras.Input((4,)), layers.Dense(6)])
+    prunings = [Pruning(ConstantSparsity(0.5, frequency=1), score=score) for _ in range(2)]
+    for pruning, model in zip(prunings, (compiled(network()), small), strict=True):
+        pruning.attach(model)
+    for step, pruning in itertools.product(range(2), prunings):
+        pruning.step(step)
+        assert pruning.sparsity() == 0.5
+
+
+def test_gradients_need_an_optimizer_to_look_at():
+    with pytest.raises(ValueError, match="looks at the steps of the model's optimizer: compile 'mine' first"):
+        model = keras.Sequential([keras.Input((4,)), layers.Dense(6)], name="mine")
+        Pruning(OneShot(0.5), score="taylor").attach(model)
+
+
+def test_an_optimizer_that_makes_no_steps_in_a_loop_is_told():
+    with pytest.warns(UserWarning, match=r"was called 10 times, but .* stands at step 0: give the step"):
+        loop(compiled(network()), gradual(), 12, keras.optimizers.SGD(0.1))
+
+
+@pytest.mark.parametrize("score", ["taylor", "wanda"])
+def test_a_decision_that_was_never_made_is_told(score):
+    pruning = Pruning(OneShot(0.5), score=score)
+    pruning.score.batches = 9  # of 8
+    with pytest.warns(UserWarning, match=f"(?i)`score` {score} .* decision of step 0 for 50% zeros was not made"):
+        fit(compiled(network()), pruning)
+
+
+class Restores(keras.callbacks.Callback):
+    """Sets the weights of the first epoch when training ends, as EarlyStopping may."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.weights = self.model.get_weights()
+
+    def on_train_end(self, logs=None):
+        self.model.set_weights(self.weights)
+
+
+def test_weights_that_another_callback_sets_at_the_end_are_put_onto_the_zeros():
+    pruning, restores = Pruning(OneShot(0.75, begin_step=8)), Restores()
+    model = fit(compiled(network()), pruning, restores, epochs=2)
+    assert min(np.min(np.abs(w)) for w in restores.weights if w.ndim > 1) > 0
+    assert zeros(model) == [0.75, 0.75, 0.75]
+    places = [kernel == 0 for kernel in kernels(model)]
+    dense = network().get_weights()
+    restores.on_train_end = lambda logs=None: model.set_weights(dense)
+    fit(model, KeepZeros(), pruning, restores)
+    for place, kernel, old in zip(places, kernels(model), (w for w in dense if w.ndim > 1), strict=True):
+        np.testing.assert_array_equal(kernel, np.where(place, 0, old))
 
 
 def test_a_loop_without_keras_optimizers_projects_itself():
@@ -190,7 +328,11 @@ def test_patterns_and_budgets_reach_the_kernels():
 
 def test_a_share_that_a_pattern_cannot_have_is_refused():
     with pytest.raises(ValueError, match=r"asks for 80.0% zeros, `pattern` NofM\(n=2, m=4\) has at most 50.0%"):
-        fit(compiled(network()), Pruning(OneShot(0.8), pattern="2:4"))
+        Pruning(OneShot(0.8), pattern="2:4")
+    with pytest.raises(ValueError, match=r"`budget` asks for 75.0% zeros, `pattern` NofM\(n=2, m=4\) has at most"):
+        Pruning(OneShot(0.5), pattern="2:4", budget={"first": 0.75})
+    with pytest.raises(ValueError, match=r"`schedule` asks for 80.0% zeros"):
+        fit(compiled(network()), Pruning(lambda step: (True, 0.8), pattern="2:4"))
 
 
 def test_steps_that_passed_before_the_callback_came_are_told_and_caught_up_with():
@@ -198,6 +340,9 @@ def test_steps_that_passed_before_the_callback_came_are_told_and_caught_up_with(
     with pytest.warns(UserWarning, match="goes on at step 8 .* finds no zeros"):
         fit(model, gradual(end=4))
     assert zeros(model) == [0.75, 0.75, 0.75]
+    # the last decision was due at 6: 0.75 * (1 - (1 - 6 / 16)³) = 0.567
+    with pytest.warns(UserWarning, match="57% of the weights become zero at once"):
+        fit(fit(compiled(network())), gradual(end=16, frequency=6))
 
 
 def test_a_decision_due_when_training_ends_is_made():
@@ -234,6 +379,10 @@ def test_a_file_loads_where_tfcompress_is_not_installed(tmp_path):
         [sys.executable, "-c", code, str(tmp_path / "model.keras")], capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "[0.5, 0.5, 0.5]", done.stderr[-2000:]
+
+
+def test_there_are_no_zeros_before_there_is_a_model():
+    assert Pruning(OneShot(0.5)).sparsity() == 0.0
 
 
 def test_wrong_arguments_are_named():

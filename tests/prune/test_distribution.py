@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = ["two, wanda", "half, compiled, wanda", "half, two, taylor"]
+RUNS = ["two, wanda", "half, compiled, wanda", "half, two, taylor", "two, from data",
+        "two, from data, refitted"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Scores by formulas computed another way, from data and from the batches of `fit`."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -81,6 +83,55 @@ def test_scores_from_fit_are_sums_over_the_same_batches(kind):
     assert score.is_ready() == (kind is Movement)  # sums begin anew at each decision, but that of movement
 
 
+class Interrupts(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        raise KeyboardInterrupt
+
+
+def test_batches_of_a_fit_after_one_that_was_interrupted_count_once():
+    model = compiled(network(), keras.optimizers.SGD(0.0))
+    pruning = Pruning(OneShot(0.5, begin_step=100), score=Movement())
+    batches = per_batch(model, size=16)
+    for callbacks in ([pruning, Interrupts()], [pruning]):
+        with contextlib.suppress(KeyboardInterrupt):
+            model.fit(*DATA, batch_size=16, verbose=0, callbacks=callbacks)
+    for place, total in enumerate(pruning.score.scores(pruning.targets)):
+        expected = FORMULAS[Movement]([batches[0][place]] * 2, pruning.targets[place].value())
+        np.testing.assert_allclose(total, expected, rtol=1e-3, atol=1e-6 * np.abs(expected).max())
+
+
+def rowwise(labels, predictions):
+    return keras.losses.sparse_categorical_crossentropy(labels, predictions, from_logits=True)
+
+
+@pytest.mark.parametrize("loss", [LOSS, rowwise])
+def test_rows_weigh_in_a_loss_of_ones_own(loss):
+    model, weights = network(), np.random.default_rng(0).random(16).astype("float32")
+    found, _ = scored(Gradient((*DATA, weights), batch_size=16, loss=loss), model)
+    with tf.GradientTape() as tape:
+        value = tf.reduce_mean(rowwise(DATA[1], model(DATA[0])) * weights)
+    expected = [g for g in tape.gradient(value, model.trainable_variables) if len(g.shape) >= 2]
+    for score, gradient in zip(found, expected, strict=True):
+        np.testing.assert_allclose(score, np.abs(gradient), rtol=1e-3, atol=1e-6)
+    with pytest.raises(ValueError, match="`loss` must return a number for each row"):
+        scored(Gradient((*DATA, weights), loss=lambda y, p: tf.reduce_mean(rowwise(y, p))), network())
+
+
+def test_data_without_labels_are_refused():
+    with pytest.raises(ValueError, match="`data` must hold labels"):
+        scored(Taylor(X))
+
+
+def test_data_that_run_once_are_kept_for_all_decisions():
+    score, model = Taylor((DATA[0][i : i + 8], DATA[1][i : i + 8]) for i in (0, 8)), compiled(network())
+    found, weights = scored(score, model)
+    again = score.scores(targets(model))
+    for place, weight in enumerate(weights):
+        expected = FORMULAS[Taylor]([batch[place] for batch in per_batch(model)], weight)
+        np.testing.assert_allclose(found[place], expected, rtol=1e-3, atol=1e-6 * np.abs(expected).max())
+        np.testing.assert_array_equal(again[place], found[place])
+
+
 def test_a_score_from_data_leaves_metrics_alone():
     model = compiled(network(), metrics=["accuracy"])
     fit(model)
@@ -111,6 +162,27 @@ def test_wanda_is_the_weight_times_the_norm_of_its_input_channel():
     for score, weight, (given, _) in zip(found, weights, activations(model), strict=True):
         norms = np.sqrt((given.reshape(-1, given.shape[-1]) ** 2).sum(0))
         np.testing.assert_allclose(score, np.abs(weight) * norms[:, None], rtol=1e-4)
+
+
+@pytest.mark.parametrize("eagerly", [True, False])
+def test_activations_of_fit_are_those_of_training(eagerly):
+    model = compiled(network(), keras.optimizers.SGD(0.0), run_eagerly=eagerly)
+    score, found = Wanda(batches=8), targets(model)
+    score.attach(model, found)
+    model.fit(*DATA, batch_size=8, epochs=2, shuffle=False, verbose=0, validation_data=(DATA[0] * 1000, DATA[1]))
+    model.predict(DATA[0] * 1000, verbose=0)
+    norms = np.sqrt(2 * (DATA[0] ** 2).sum((0, 1, 2)))
+    np.testing.assert_allclose(score.scores(found)[0], np.abs(found[0].value()) * norms[:, None], rtol=1e-4)
+    score.detach()
+    assert not {"test_step", "predict_step"} & set(vars(model))
+
+
+def test_apoz_of_a_channel_is_the_mean_of_what_a_depthwise_layer_makes_of_it():
+    model = keras.Sequential([keras.Input((4, 4, 2)), layers.DepthwiseConv2D(1, depth_multiplier=2, name="each")])
+    model.get_layer("each").set_weights([np.array([1.0, 1.0, -1.0, 2.0]).reshape(1, 1, 2, 2), np.zeros(4)])
+    score, found = Apoz(np.ones((8, 4, 4, 2), "float32")), targets(model, "each")
+    score.attach(model, found)
+    assert score.scores(found)[0].reshape(2, 2).tolist() == [[1.0, 1.0], [0.5, 0.5]]
 
 
 def test_apoz_is_the_share_of_outputs_above_zero():

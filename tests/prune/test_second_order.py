@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.prune.small import X, Y, compiled, network
 from tfcompress.core.projected import mask_of
-from tfcompress.prune import OBS, Magnitude, OneShot, Pruning, SparseGPT
+from tfcompress.prune import OBS, Iterative, Magnitude, OneShot, Pruning, SparseGPT
 from tfcompress.prune.matrices import view_of
 from tfcompress.prune.second_order import refit, swept
 from tfcompress.prune.targets import targets
@@ -54,7 +54,7 @@ def test_a_sweep_with_fixed_zeros_is_the_step_by_step_update():
         error = np.where(kept[row], 0, expected[row]) / inverse[0, 0]
         expected[row:] -= np.outer(inverse[:, 0], error)
     for block in (2, 7, 128):
-        found, lives = swept(weights, kept, hessian, block, free=False, group=None)
+        found, lives = swept(weights, kept, hessian, block, free=None, group=None)
         np.testing.assert_allclose(found, np.where(kept, expected, 0), atol=1e-9)
         np.testing.assert_array_equal(lives, kept)
 
@@ -62,10 +62,54 @@ def test_a_sweep_with_fixed_zeros_is_the_step_by_step_update():
 def test_a_free_sweep_keeps_the_share_and_groups():
     x, weights = problem(inputs=16, outputs=6)
     half = np.arange(16)[:, None] % 2 == np.zeros((1, 6))
-    found, kept = swept(weights, half, x.T @ x, 8, free=True, group=None)
+    found, kept = swept(weights, half, x.T @ x, 8, free=np.ones_like(half), group=None)
     assert kept[:8].mean() == kept[8:].mean() == 0.5 and (found[~kept] == 0).all()
-    _, kept = swept(weights, half, x.T @ x, 8, free=True, group=4)
+    _, kept = swept(weights, half, x.T @ x, 8, free=np.ones_like(half), group=4)
     assert (kept.reshape(4, 4, 6).sum(1) == 2).all()
+
+
+@pytest.mark.parametrize("group", [None, 4])
+def test_a_free_sweep_revives_nothing(group):
+    x, weights = problem(inputs=16, outputs=6)
+    lives = np.random.default_rng(2).random((16, 6)) < np.linspace(0.9, 0.4, 16)[:, None]  # fewer in later blocks
+    half = np.cumsum(lives, 0) % 2 == 1
+    wanted = lives & half
+    found, kept = swept(np.where(lives, weights, 0), wanted, x.T @ x, 8, lives, group)
+    assert not kept[~lives].any() and (found[~kept] == 0).all()
+    if group:
+        np.testing.assert_array_equal(kept.reshape(4, 4, 6).sum(1), wanted.reshape(4, 4, 6).sum(1))
+    else:
+        counts = [lives[rows].sum() * wanted.sum() / lives.sum() for rows in (slice(8), slice(8, 16))]
+        assert [kept[:8].sum(), kept[8:].sum()] == [round(float(count)) for count in counts]
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "1:4"])
+def test_rounds_leave_zeros_where_they_are(pattern):
+    model = compiled(network())
+    pruning = Pruning(Iterative(0.75, rounds=2, recovery_steps=1), score=SparseGPT(X, block=8), pattern=pattern,
+                      select=["second", "head"])  # fmt: skip
+    pruning.attach(model)
+    places = []
+    for step in range(2):
+        pruning.step(step)
+        places.append([np.asarray(target.variable) == 0 for target in pruning.targets])
+    for first, second in zip(*places, strict=True):
+        assert second[first].all() and [first.mean(), second.mean()] == pytest.approx([0.5, 0.75], abs=0.02)
+
+
+@pytest.mark.parametrize("score", ["magnitude", "sparsegpt"])
+def test_two_of_four_inputs_live_in_attention(score):
+    inputs = keras.Input((5, 8))
+    model = keras.Model(inputs, layers.MultiHeadAttention(2, 4, name="attention")(inputs, inputs))
+    x = np.random.default_rng(0).normal(size=(8, 5, 8)).astype("float32")
+    pruning = Pruning(OneShot(0.5), score=SparseGPT(x) if score == "sparsegpt" else score, pattern="2:4")
+    pruning.attach(model)
+    pruning.step(0)
+    shapes = [target.shape for target in pruning.targets]
+    assert sorted(shapes) == [(2, 4, 8), (8, 2, 4), (8, 2, 4), (8, 2, 4)]
+    for target, shape in zip(pruning.targets, shapes, strict=True):
+        rows = (np.asarray(target.variable) != 0).reshape(2, 4, 8)  # inputs: 8 = 2 x 4, or heads x their width
+        assert (rows.sum(1) == 2).all(), shape
 
 
 def test_compensation_beats_what_it_begins_with():
@@ -74,7 +118,7 @@ def test_compensation_beats_what_it_begins_with():
     size = np.abs(weights)
     kept = size >= np.quantile(size, 0.6)
     lost = {"none": np.where(kept, weights, 0), "refit": refit(weights, kept, hessian)}
-    lost["sweep"] = swept(weights, kept, hessian, 128, free=False, group=None)[0]
+    lost["sweep"] = swept(weights, kept, hessian, 128, free=None, group=None)[0]
     error = {name: ((x @ weights - x @ w) ** 2).sum() for name, w in lost.items()}
     assert error["refit"] < error["sweep"] < error["none"]
 

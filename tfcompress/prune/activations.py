@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
-from tfcompress.prune.batches import labelled
+from tfcompress.prune.batches import labelled, total
 from tfcompress.prune.targets import Target
 
 #: (input, output) of a layer's call -> what is summed.
@@ -24,18 +24,25 @@ class ActivationSums:
         measures: for each kernel, what is summed.
         shapes: of what is summed.
         limit: calls of each layer that count, beginning anew with each reset.
+        watches: whether training fills them; else data do.
     """
 
     def __init__(self, model: Any, targets: Sequence[Target], measures: Sequence[Measure],
-                 shapes: Sequence[tuple[int, ...]], limit: int) -> None:  # fmt: skip
+                 shapes: Sequence[tuple[int, ...]], limit: int, watches: bool) -> None:  # fmt: skip
         self._model, self._targets, self._measures, self._limit = model, list(targets), list(measures), limit
         with model.distribute_strategy.scope():
-            self._sums = [_sum(shape) for shape in shapes]
-            self._counts = [_sum(()) for _ in shapes]
+            self._sums = [total(shape, "sum" if watches else None) for shape in shapes]
+            self._counts = [total((), "sum" if watches else None) for _ in shapes]
         self._watched: list[Any] = []
+        self._looks = True  # read when a call is traced
 
     def watch(self, only: Sequence[int] | None = None) -> None:
-        """Fill the sums in each call of the layers; a compiled step must be made anew for it."""
+        """Fill the sums in each call of the layers but those of `evaluate` and `predict`.
+
+        A compiled step must be made anew for it.
+        """
+        for name in ("test_step", "predict_step"):
+            vars(self._model)[name] = self._unseen(getattr(self._model, name))
         for place, target in enumerate(self._targets):
             if only is None or place in only:
                 vars(target.layer)["call"] = self._spy(place, target.layer)
@@ -43,6 +50,8 @@ class ActivationSums:
 
     def unwatch(self) -> None:
         """Let the layers go."""
+        for name in ("test_step", "predict_step"):
+            vars(self._model).pop(name, None)
         for layer in self._watched:
             vars(layer).pop("call", None)
         self._watched = []
@@ -77,6 +86,18 @@ class ActivationSums:
         finally:
             self.unwatch()
 
+    def _unseen(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """A step of which nothing is summed."""
+
+        def unseen(*args: Any, **kwargs: Any) -> Any:
+            self._looks = False
+            try:
+                return step(*args, **kwargs)
+            finally:
+                self._looks = True
+
+        return unseen
+
     def _spy(self, place: int, layer: Any) -> Callable[..., Any]:
         """The layer's call, which also adds to the sum of its kernel."""
         original = layer.call
@@ -86,7 +107,7 @@ class ActivationSums:
         def call(*args: Any, **kwargs: Any) -> Any:
             outputs = original(*args, **kwargs)
             given = args[0] if args else next(iter(kwargs.values()))
-            if flavor.is_symbolic(given) or flavor.is_symbolic(outputs):
+            if not self._looks or flavor.is_symbolic(given) or flavor.is_symbolic(outputs):
                 return outputs
 
             def add() -> None:
@@ -98,8 +119,3 @@ class ActivationSums:
 
         call.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
         return call
-
-
-def _sum(shape: tuple[int, ...]) -> tf.Variable:
-    return tf.Variable(tf.zeros(shape), trainable=False, synchronization=tf.VariableSynchronization.ON_READ,
-                       aggregation=tf.VariableAggregation.SUM)  # fmt: skip

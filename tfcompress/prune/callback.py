@@ -13,12 +13,13 @@ from tfcompress.prune import budgets, patterns, schedules
 from tfcompress.prune.data_scores import Apoz, Gradient, Movement, Taylor, Wanda
 from tfcompress.prune.scores import Magnitude, Random, Score
 from tfcompress.prune.second_order import OBD, OBS, SparseGPT
-from tfcompress.prune.targets import Target, targets
+from tfcompress.prune.targets import Target, project_last, targets
 
 _SCORES: dict[str, type[Score]] = {
     "magnitude": Magnitude, "random": Random, "gradient": Gradient, "taylor": Taylor, "movement": Movement,
     "apoz": Apoz, "wanda": Wanda, "obd": OBD, "obs": OBS, "sparsegpt": SparseGPT,
 }  # fmt: skip
+_PATIENCE = 10  # calls of `step` after which an optimizer that has not moved is told
 
 
 class Pruning(keras.callbacks.Callback):
@@ -29,22 +30,25 @@ class Pruning(keras.callbacks.Callback):
     the callback, in later fits and in whatever `tfcompress` makes of the model; `release` lets them go. What is zero
     stays zero unless the schedule's share falls.
 
-    In `fit` it is a callback. In a loop of one's own:
+    In `fit` it is a callback. Weights that another callback restores when training ends, as
+    `EarlyStopping(restore_best_weights=True)` does, are put onto the zeros, too; those of an epoch before the last
+    decision are then not what was measured: let it start where the schedule ends. In a loop of one's own:
 
         pruning.attach(model)               before the step is traced by tf.function
         for x, y in batches:
             pruning.step()
             train_step(x, y)                ends in optimizer.apply_gradients, or optimizer.apply
+        pruning.on_train_end()              a decision due after the last step; the score looks no longer
 
-    Steps are those of the optimizer (`optimizer.iterations`). Under `steps_per_execution=n` a decision falls on the
-    first multiple of n that is not before it.
+    Steps are those of the optimizer that the model is compiled with (`optimizer.iterations`). Under
+    `steps_per_execution=n` a decision falls on the first multiple of n that is not before it.
 
     Args:
         schedule: when zeros are decided and how many: `PolynomialDecay`, `CosineDecay`, `ConstantSparsity`, `OneShot`,
             `Iterative`, or a schedule of `tensorflow_model_optimization`.
         score: which weights go: "magnitude", "random", "gradient", "taylor", "movement", "apoz", "wanda", "obd",
             "obs", "sparsegpt", or an object such as `Taylor(data=(x, y))`. Those that need data and are given none look
-            at the batches of `fit`.
+            at the batches of `fit`, or of the loop; those by gradients at steps of the model's own optimizer.
         pattern: which go together: "unstructured", "2:4" (2 of 4 live), (height, width) of a block, "channels".
         budget: how the share is spread over kernels: "uniform", "erk", "global", or final shares by layer such as
             {"head": 0.5}.
@@ -52,7 +56,7 @@ class Pruning(keras.callbacks.Callback):
             kernel but those of depthwise convolutions.
 
     Raises:
-        ValueError, TypeError: an argument is none of these.
+        ValueError, TypeError: an argument is none of these, or a share is more than the pattern can have.
 
     Source: Zhu & Gupta 2017, arXiv:1710.01878 (gradual pruning; the threshold of "magnitude" is theirs).
 
@@ -73,54 +77,64 @@ class Pruning(keras.callbacks.Callback):
         self.pattern = patterns.resolve(pattern)
         self.budget = budgets.resolve(budget)
         self.select = select
+        if not isinstance(self.schedule, schedules.Foreign):
+            self._check_share("schedule", self.schedule.final)
+        for share in getattr(self.budget, "shares", {}).values():
+            self._check_share("budget", share)
         self.targets: list[Target] = []
         self._owner: Any = None  # the model that `targets` are of
         self._last = -1  # steps that were asked for a decision
-        self._first = 0  # steps that were done when the epoch began
+        self._decided = (-1, 0.0)  # the last decision
+        self._first = 0  # steps that were done when the epoch, or the loop, began
         self._calls = 0  # of `step`, for a loop without a compiled optimizer
         self._waiting: tuple[int, float] | None = None  # a decision for which the score has not seen enough
 
     def attach(self, model: Any) -> None:
-        """Hold zeros on a model's kernels from now on; those that it has stay.
+        """Hold zeros on a model's kernels from now on; those that it has stay. The score begins to look at the model.
 
         Raises:
-            ValueError: the selection matches nothing.
+            ValueError: the selection matches nothing, or the score cannot look at the model.
         """
-        if self._owner is model and self.targets:
-            return
-        self.targets = targets(model, self.select)
-        self.budget.attach(model)
-        self._owner = model
-        self._last, self._calls, self._waiting = -1, 0, None
+        known = self._owner is model and bool(self.targets)
+        if not known:
+            self.targets = targets(model, self.select)
+            self.budget.attach(model)
+            self._owner = model
+            self._last, self._decided, self._calls, self._waiting = -1, (-1, 0.0), 0, None
+        if self.score.attach(model, self.targets) or not known:
+            remake(model)
 
     def release(self) -> None:
         """Let the weights go: from the next fit on they train from zero like all others."""
+        self.score.detach()
         for target in self.targets:
             detach(target.variable, target.mask)
         remake(self._owner)
         self.targets, self._owner = [], None
 
     def sparsity(self) -> float:
-        """Share of zeros over all kernels that it holds, in [0, 1]."""
-        sizes = np.array([np.prod(target.shape) for target in self.targets], float)
-        return float(np.sum(sizes * [target.mask.sparsity for target in self.targets]) / np.sum(sizes))
+        """Share of zeros over all kernels that it holds, in [0, 1]; 0 when it holds none."""
+        sizes = [float(np.prod(target.shape)) for target in self.targets]
+        return float(np.average([target.mask.sparsity for target in self.targets], weights=sizes)) if sizes else 0.0
 
     def step(self, step: int | None = None) -> None:
         """Decide what is due; to be called before each step of a training loop of one's own.
 
         Args:
-            step: optimizer steps done so far. Default: those of the compiled model's optimizer, else the number of
-                calls before this one.
+            step: optimizer steps done so far. Default: those of the optimizer that the model is compiled with; of a
+                model that is not compiled the number of calls before this one.
 
         Raises:
             ValueError: `attach` was not called.
         """
         if not self.targets:
             raise ValueError("`Pruning.step` needs a model: call `pruning.attach(model)` before the loop")
-        if step is None:
-            step = self._calls if getattr(self._owner, "optimizer", None) is None else self._done()
+        done = self._done() if step is None else step
+        self._first = self._first if self._calls else done
         self._calls += 1
-        self._advance(step, step)
+        if step is None and done == self._first:
+            self._check_moves(done)
+        self._advance(done, done)
 
     def project(self) -> None:
         """Put the weights onto their zeros now; for loops that change weights without a Keras optimizer."""
@@ -128,12 +142,9 @@ class Pruning(keras.callbacks.Callback):
             project(target.variable)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        known = self._owner is self.model and bool(self.targets)
         self.attach(self.model)
-        if self.score.attach(self.model, self.targets) or not known:
-            remake(self.model)
         done = self._done()
-        self._last = done if known and self._last == done else done - 1
+        self._last = done if self._last == done else done - 1
         self._catch_up(done)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -149,13 +160,40 @@ class Pruning(keras.callbacks.Callback):
         if self.schedule.closes:
             done = self._done()
             self._advance(done, done)
+        if self._waiting is not None:
+            warnings.warn(
+                f"Training ended before `score` {type(self.score).__name__} had seen the batches that it needs of each "
+                f"layer: the decision of step {self._waiting[0]} for {self._waiting[1]:.0%} zeros was not made. Train "
+                f"for longer, give the score fewer `batches` or `data`, or leave layers out that are not called",
+                stacklevel=2,
+            )
         self.project()
+        project_last(self._owner, [target.variable for target in self.targets])
         if self.score.detach():
-            remake(self.model)
+            remake(self._owner)
 
     def _done(self) -> int:
-        steps = self._owner.optimizer.iterations
+        optimizer = getattr(self._owner, "optimizer", None)
+        if optimizer is None:
+            return self._calls
+        steps = optimizer.iterations
         return int(flavor.read(steps) if flavor.is_variable(steps) else steps)
+
+    def _check_moves(self, done: int) -> None:
+        """Tell of a loop in which the model's own optimizer makes no steps."""
+        optimizer = getattr(self._owner, "optimizer", None)
+        if self._calls == _PATIENCE * (getattr(optimizer, "gradient_accumulation_steps", None) or 1):
+            warnings.warn(
+                f"`Pruning.step` was called {self._calls} times, but the optimizer that {self._owner.name!r} is "
+                f"compiled with stands at step {done}: give the step, `pruning.step(step)`, where another one trains",
+                stacklevel=3,
+            )
+
+    def _check_share(self, argument: str, share: float) -> None:
+        """Refuse a share that the pattern cannot have."""
+        if share > self.pattern.limit() + 1e-6:
+            limit = f"`pattern` {self.pattern} has at most {self.pattern.limit():.1%}"
+            raise ValueError(f"`{argument}` asks for {share:.1%} zeros, {limit}")
 
     def _advance(self, guess: int, done: int | None = None) -> None:
         """Decide for the last step up to now that asks for it.
@@ -171,18 +209,19 @@ class Pruning(keras.callbacks.Callback):
             if asked:
                 done = self._done() if done is None else done
                 if done < step:
-                    return
+                    return self._advance(done, done)
                 self._decide(step, share)
                 break
         self._last = max(guess, self._last)
+        return None
 
     def _catch_up(self, done: int) -> None:
         """A model whose optimizer is past decisions that were never made has them made at once."""
         if done <= self.schedule.begin_step or isinstance(self.schedule, schedules.Foreign):
             return
-        share = self.schedule.sparsity(done)
         latest = next((s for s in range(done - 1, self.schedule.begin_step - 1, -1) if self.schedule.is_due(s)), None)
-        if latest is None or self.sparsity() > 0 or self.schedule.sparsity(latest) == 0:
+        share = 0.0 if latest is None else self.schedule.sparsity(latest)
+        if latest is None or self.sparsity() > 0 or share == 0:
             return
         warnings.warn(
             f"Training goes on at step {done} of the optimizer and finds no zeros, but the schedule begins at step "
@@ -190,21 +229,22 @@ class Pruning(keras.callbacks.Callback):
             f"count steps from 0, or give the schedule later steps",
             stacklevel=2,
         )
-        self._decide(latest, self.schedule.sparsity(latest))
+        self._decide(latest, share)
 
     def _decide(self, step: int, share: float) -> None:
-        if share > self.pattern.limit() + 1e-6:
-            limit = f"`pattern` {self.pattern} has at most {self.pattern.limit():.1%}"
-            raise ValueError(f"`schedule` asks for {share:.1%} zeros, {limit}")
+        self._check_share("schedule", share)
         if share > 0 and not self.score.is_ready():
             self._waiting = (step, share)
             return
+        fell = step > self._decided[0] and share < self._decided[1]
+        self._decided = (step, share)
         counts, units = self._counts(share)
         for target, count, own in zip(self.targets, counts, units, strict=True):
             weights = target.value()
-            if self.score.breaks_ties:
+            if self.score.breaks_ties or fell:  # what comes back is all zero: equal
                 own = patterns.ranked(own, self.pattern.units(np.abs(weights), target.axis))
-            kept = self.pattern.kept(own, count, target.shape, target.axis)
+            kept = self.pattern.kept(own, count, target.shape, target.axis, target.inputs)
+            kept = kept if fell else kept & target.mask.kept
             if self.score.compensates and share > 0:
                 weights, kept = self.score.compensate(target, kept, self.pattern)
             target.mask.decide(kept, step)

@@ -9,14 +9,13 @@ import tensorflow as tf
 
 from tfcompress.core.flavor import keras
 from tfcompress.prune.activations import ActivationSums, Measure
+from tfcompress.prune.batches import repeatable
 from tfcompress.prune.gradients import GradientSums
 from tfcompress.prune.scores import Score
-from tfcompress.prune.targets import Target
+from tfcompress.prune.targets import DEPTHWISE, TRANSPOSED, Target
 
 _LAYERS = keras.layers
-_TRANSPOSED = (_LAYERS.Conv1DTranspose, _LAYERS.Conv2DTranspose, _LAYERS.Conv3DTranspose)
 _CONVOLUTIONS = (_LAYERS.Conv1D, _LAYERS.Conv2D, _LAYERS.Conv3D)
-_DEPTHWISE = (_LAYERS.DepthwiseConv1D, _LAYERS.DepthwiseConv2D)
 
 
 class BatchScore(Score):
@@ -35,7 +34,7 @@ class BatchScore(Score):
 
     def __init__(self, data: Any, batches: int, batch_size: int) -> None:
         check_counts(batches, batch_size)
-        self.data, self.batches, self.batch_size = data, batches, batch_size
+        self.data, self.batches, self.batch_size = repeatable(data, batches), batches, batch_size
 
     def detach(self) -> bool:
         if self._sums is None or self.data is not None:
@@ -79,8 +78,9 @@ class GradientScore(BatchScore):
         return total
 
     def attach(self, model: Any, targets: Sequence[Target]) -> bool:
+        self.detach()  # of a fit that did not come to its end
         if self._sums is None or not (self.remembers and self._sums.model is model):
-            self._sums = GradientSums(model, targets, self.summand)
+            self._sums = GradientSums(model, targets, self.summand, self.data is None)
         if self.data is None:
             self._sums.watch()
         return self.data is None
@@ -158,11 +158,10 @@ class ActivationScore(BatchScore):
         """
 
     def attach(self, model: Any, targets: Sequence[Target]) -> bool:
-        if self._sums is not None:
-            self._sums.unwatch()
+        self.detach()  # of a fit that did not come to its end
         measures = [self.measure(target) for target in targets]
         functions, shapes = [m for m, _ in measures], [s for _, s in measures]
-        self._sums = ActivationSums(model, targets, functions, shapes, self.batches)
+        self._sums = ActivationSums(model, targets, functions, shapes, self.batches, self.data is None)
         if self.data is None:
             self._sums.watch()
         return self.data is None
@@ -194,13 +193,13 @@ class Apoz(ActivationScore):
     def measure(self, target: Target) -> tuple[Measure, tuple[int, ...]]:
         channels = target.shape[target.axis]
         layer = target.layer
-        known = (_LAYERS.Dense, *_CONVOLUTIONS, *_TRANSPOSED, *_DEPTHWISE)
+        known = (_LAYERS.Dense, *_CONVOLUTIONS, *TRANSPOSED, *DEPTHWISE)
         if isinstance(layer, _LAYERS.EinsumDense) or not isinstance(layer, known):
             raise unknown("apoz", target)
 
         def measure(given: tf.Tensor, made: tf.Tensor) -> tf.Tensor:
-            flat = by_channel(made, layer)
-            return tf.reduce_mean(tf.cast(flat > 0, tf.float32), 0)[:channels]
+            share = tf.reduce_mean(tf.cast(by_channel(made, layer) > 0, tf.float32), 0)
+            return tf.reduce_mean(tf.reshape(share, [channels, -1]), 1)  # a depthwise layer makes several of each
 
         return measure, (channels,)
 
@@ -256,9 +255,9 @@ def _einsum_squares(given: tf.Tensor, inputs: str, shared: Sequence[str]) -> tf.
 def _input_axis(target: Target) -> int:
     """The axis of a kernel along which its input channels lie."""
     layer, rank = target.layer, len(target.shape)
-    if isinstance(layer, _TRANSPOSED):
+    if isinstance(layer, TRANSPOSED):
         return rank - 1
-    if isinstance(layer, _DEPTHWISE) or isinstance(layer, _LAYERS.Dense):
+    if isinstance(layer, DEPTHWISE) or isinstance(layer, _LAYERS.Dense):
         return rank - 2
     if isinstance(layer, _CONVOLUTIONS) and getattr(layer, "groups", 1) == 1:
         return rank - 2

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
-from tfcompress.prune.batches import labelled, metrics_kept
-from tfcompress.prune.targets import Target
+from tfcompress.core.flavor import keras
+from tfcompress.prune.batches import labelled, metrics_kept, total
+from tfcompress.prune.targets import Target, inner
 
 #: (gradient, weight) -> what is summed; all of the kernel's shape.
 Summand = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -22,19 +23,29 @@ class GradientSums:
         model: what is trained.
         targets: its kernels.
         summand: what is summed.
+        watches: whether the optimizer's steps fill them; else data do.
     """
 
-    def __init__(self, model: Any, targets: Sequence[Target], summand: Summand) -> None:
+    def __init__(self, model: Any, targets: Sequence[Target], summand: Summand, watches: bool) -> None:
         self.model, self._targets, self._summand = model, list(targets), summand
         with model.distribute_strategy.scope():
-            self._sums = [_sum(target.shape) for target in targets]
-            self._count = _sum(())
-        self._places = {id(_inner(target.variable)): place for place, target in enumerate(targets)}
+            self._sums = [total(target.shape, "sum" if watches else "mean") for target in targets]
+            self._count = total((), "sum" if watches else "mean")
+        self._places = {id(inner(target.variable)): place for place, target in enumerate(targets)}
         self._undo: Callable[[], Any] | None = None
         self._step: Any = None
 
     def watch(self) -> None:
-        """Fill the sums in each step of the model's optimizer, for which the step must be made anew."""
+        """Fill the sums in each step of the model's optimizer, for which the step must be made anew.
+
+        Raises:
+            ValueError: the model has no optimizer.
+        """
+        if getattr(self.model, "optimizer", None) is None:
+            raise ValueError(
+                f"A score by gradients without `data` looks at the steps of the model's optimizer: compile "
+                f"{self.model.name!r} first, or give the score `data=`"
+            )
         self._undo = flavor.watch_gradients(self.model.optimizer, self._seen)
 
     def unwatch(self) -> None:
@@ -58,10 +69,11 @@ class GradientSums:
 
     def _seen(self, pairs: list) -> None:
         for gradient, variable in pairs:
-            place = self._places.get(id(_inner(variable)))
+            place = self._places.get(id(inner(variable)))
             if place is not None and gradient is not None:
                 weight = flavor.read(variable)
-                self._sums[place].assign_add(_float(self._summand(tf.convert_to_tensor(gradient), weight)))
+                summand = self._summand(tf.convert_to_tensor(gradient), weight)
+                self._sums[place].assign_add(tf.cast(summand, tf.float32))
         self._count.assign_add(1.0)
 
     def fill(self, data: Any, batch_size: int, limit: int, loss: Any) -> None:
@@ -74,7 +86,7 @@ class GradientSums:
             loss: (labels, predictions) -> loss; None: the one that the model is compiled with.
 
         Raises:
-            ValueError: no data, or no loss.
+            ValueError: no data, no labels, or no loss.
         """
         model = self.model
         if loss is None and getattr(model, "optimizer", None) is None:
@@ -84,7 +96,10 @@ class GradientSums:
             self._step = tf.function(functools.partial(self._gradients, loss), reduce_retracing=True, autograph=False)
         with metrics_kept(model):
             for batch in labelled(data, batch_size, limit):
-                self._step(*flavor.map_structure(lambda v: None if v is None else tf.convert_to_tensor(v), batch))
+                if batch[1] is None and (loss is not None or getattr(model, "loss", None) is not None):
+                    raise ValueError("`data` must hold labels: (x, y), or batches of them. Received: inputs alone")
+                batch = flavor.map_structure(lambda v: None if v is None else tf.convert_to_tensor(v), batch)
+                model.distribute_strategy.run(self._step, batch)  # metrics add up in a strategy's steps alone
 
     def _gradients(self, loss: Any, x: Any, y: Any, weight: Any) -> None:
         """Add what one batch gives."""
@@ -94,19 +109,22 @@ class GradientSums:
             if loss is None:
                 value = self.model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=weight)
             else:
-                value = tf.reduce_mean(loss(y, predictions))
+                value = _mean(loss, y, predictions, weight)
         self._seen(list(zip(tape.gradient(value, variables), variables, strict=True)))
 
 
-def _sum(shape: tuple[int, ...]) -> tf.Variable:
-    return tf.Variable(tf.zeros(shape), trainable=False, synchronization=tf.VariableSynchronization.ON_READ,
-                       aggregation=tf.VariableAggregation.SUM)  # fmt: skip
+def _mean(loss: Any, labels: Any, predictions: Any, weight: Any) -> tf.Tensor:
+    """The mean of a loss over a batch, each row times its weight.
 
-
-def _float(value: tf.Tensor) -> tf.Tensor:
-    return tf.cast(value, tf.float32)
-
-
-def _inner(variable: Any) -> Any:
-    """tf_keras' autocast variable stands for the real one."""
-    return getattr(variable, "_variable", variable)
+    Raises:
+        ValueError: there are weights, but the loss is one number for all rows.
+    """
+    if weight is None:
+        return tf.reduce_mean(loss(labels, predictions))
+    if isinstance(loss, keras.losses.Loss):
+        return tf.reduce_mean(loss(labels, predictions, sample_weight=weight))
+    rows = tf.convert_to_tensor(loss(labels, predictions))
+    if rows.shape.rank == 0:
+        raise ValueError("`loss` must return a number for each row where `data` hold sample weights. Received: one")
+    weight = tf.cast(weight, rows.dtype)
+    return tf.reduce_mean(rows * tf.reshape(weight, [-1, *[1] * (rows.shape.rank - 1)]))

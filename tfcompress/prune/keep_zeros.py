@@ -8,7 +8,7 @@ from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.projected import attach, mask_of, project
 from tfcompress.core.remake import remake
-from tfcompress.prune.targets import kernels, made
+from tfcompress.prune.targets import kernels, made, project_last
 
 
 class KeepZeros(keras.callbacks.Callback):
@@ -55,5 +55,7 @@ class KeepZeros(keras.callbacks.Callback):
             remake(self.model)
 
     def on_train_end(self, logs: Any = None) -> None:
-        for _, variable in kernels(self.model, keras.layers.Layer if self.select is None else self.select):
+        held = [v for _, v in kernels(self.model, keras.layers.Layer if self.select is None else self.select)]
+        for variable in held:
             project(variable)
+        project_last(self.model, held)

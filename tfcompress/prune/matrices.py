@@ -8,11 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfcompress.core.flavor import keras
-from tfcompress.prune.targets import Target
+from tfcompress.prune.targets import DEPTHWISE, TRANSPOSED, Target
 
 _LAYERS = keras.layers
-_TRANSPOSED = (_LAYERS.Conv1DTranspose, _LAYERS.Conv2DTranspose, _LAYERS.Conv3DTranspose)
-_DEPTHWISE = (_LAYERS.DepthwiseConv1D, _LAYERS.DepthwiseConv2D)
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def view_of(target: Target) -> MatrixView:
     layer, shape = target.layer, target.shape
     if isinstance(layer, _LAYERS.EinsumDense):
         return _einsum(target)
-    plain = isinstance(layer, _LAYERS.Conv1D | _LAYERS.Conv2D) and not isinstance(layer, _TRANSPOSED + _DEPTHWISE)
+    plain = isinstance(layer, _LAYERS.Conv1D | _LAYERS.Conv2D) and not isinstance(layer, TRANSPOSED + DEPTHWISE)
     if plain and getattr(layer, "groups", 1) == 1:
         inputs = int(np.prod(shape[:-1]))
         return MatrixView(inputs, shape[-2], lambda x: _windows(x, layer, inputs),

@@ -60,8 +60,12 @@ class Pattern(ABC):
     def spread(self, units: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
         """What holds for units as an array of the kernel's shape."""
 
-    def kept(self, units: np.ndarray, count: int, shape: tuple[int, ...], axis: int) -> np.ndarray:
-        """True where a weight lives, in the kernel's shape, when `count` of the units with these scores shall live."""
+    def kept(self, units: np.ndarray, count: int, shape: tuple[int, ...], axis: int,
+             inputs: int | None = None) -> np.ndarray:  # fmt: skip
+        """True where a weight lives, in the kernel's shape, when `count` of the units with these scores shall live.
+
+        `inputs` is the kernel's axis of input channels; None: of its last two axes the one that is not `axis`.
+        """
         return self.spread(largest(units, count), shape, axis)
 
     def limit(self) -> float:
@@ -82,10 +86,11 @@ class Unstructured(Pattern):
 
 @dataclass(frozen=True)
 class NofM(Pattern):
-    """At most N weights live in each group of M that follow one another along the input channels.
+    """N weights live in each group of M that follow one another along the input channels, at a share of 1 - N / M.
 
-    That is along the last axis of a kernel as a `.tflite` file stores it. While a schedule is on its way, each group
-    has round(M * sparsity) zeros; a last group that is shorter has its share of them.
+    That is along the last axis of a kernel as a `.tflite` file stores it. While a schedule is on its way, or where a
+    budget gives a kernel less, each group has round(M * sparsity) zeros; where it gives more, 1 - N / M is the end. A
+    last group that is shorter has its share of them.
 
     Args:
         n: weights that live in a group, 1 <= n < m.
@@ -117,8 +122,11 @@ class NofM(Pattern):
     def spread(self, units: np.ndarray, shape: tuple[int, ...], axis: int) -> np.ndarray:
         return units
 
-    def kept(self, units: np.ndarray, count: int, shape: tuple[int, ...], axis: int) -> np.ndarray:
-        along = self.axis(len(shape), axis)
+    def kept(self, units: np.ndarray, count: int, shape: tuple[int, ...], axis: int,
+             inputs: int | None = None) -> np.ndarray:  # fmt: skip
+        along = inputs
+        if along is None:
+            along = len(shape) - 2 if axis == len(shape) - 1 else len(shape) - 1
         rows = np.moveaxis(units, along, -1)
         length = rows.shape[-1]
         missing = -length % self.m
@@ -131,11 +139,6 @@ class NofM(Pattern):
             own = self.m - missing
             whole[..., -1, :] = order[..., -1, :] < own - (zeros * own) // self.m
         return np.moveaxis(whole.reshape(*rows.shape[:-1], -1)[..., :length], -1, along)
-
-    @staticmethod
-    def axis(rank: int, out: int) -> int:
-        """The axis of input channels: the one of the last two that is not that of the outputs."""
-        return rank - 2 if out == rank - 1 else rank - 1
 
 
 @dataclass(frozen=True)

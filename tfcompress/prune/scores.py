@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,22 +56,14 @@ class Magnitude(Score):
 
 @dataclass
 class Random(Score):
-    """A number drawn once for each weight: the least that any other score must beat.
+    """A number drawn for each weight, the same each time: the least that any other score must beat.
 
     Args:
         seed: of the draw; the k-th kernel of a model has the same numbers with the same seed.
     """
 
     seed: int = 0
-    _drawn: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
-
-    def attach(self, model: Any, targets: Sequence[Target]) -> bool:
-        self._drawn = {}
-        return False
 
     def scores(self, targets: Sequence[Target]) -> list[np.ndarray]:
-        for place, target in enumerate(targets):
-            if place not in self._drawn:
-                draw = np.random.default_rng([self.seed, place]).random(target.shape, np.float32)
-                self._drawn[place] = draw
-        return [self._drawn[place] for place in range(len(targets))]
+        draws = [np.random.default_rng([self.seed, place]) for place in range(len(targets))]
+        return [draw.random(target.shape, np.float32) for draw, target in zip(draws, targets, strict=True)]

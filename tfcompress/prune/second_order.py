@@ -155,7 +155,7 @@ class SparseGPT(_Hessians):
         group = None
         if isinstance(pattern, NofM) and view.channels % pattern.m == 0:
             group = pattern.m
-        free = isinstance(pattern, Unstructured) or group is not None
+        free = view.matrix(target.mask.kept | kept) if isinstance(pattern, Unstructured) or group else None
         weights, lives = swept(view.matrix(value).astype(np.float64), matrix, self.hessian(target), self.block,
                                free, group)  # fmt: skip
         return view.kernel(weights).astype(value.dtype), view.kernel(lives).astype(bool)
@@ -190,16 +190,16 @@ def refit(weights: np.ndarray, kept: np.ndarray, hessian: np.ndarray) -> np.ndar
     return result
 
 
-def swept(weights: np.ndarray, kept: np.ndarray, hessian: np.ndarray, block: int, free: bool,
-          group: int | None) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def swept(weights: np.ndarray, kept: np.ndarray, hessian: np.ndarray, block: int,
+          free: np.ndarray | None, group: int | None) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """One sweep over the inputs: weights that go, and what the later ones take over from them.
 
     Args:
         weights: [k, n].
-        kept: [k, n], True where a weight lives; where `free`, only how many of them do counts.
+        kept: [k, n], True where a weight lives; with `free`, only how many of them do counts.
         hessian: [k, k], positive definite.
         block: inputs for which zeros are decided together.
-        free: whether zeros are decided here.
+        free: [k, n], True where a weight may live, if that is decided here; None: they live where `kept` says.
         group: with `free`, inputs of each group that has as many zeros as it has in `kept`; None: no groups.
 
     Returns:
@@ -208,17 +208,20 @@ def swept(weights: np.ndarray, kept: np.ndarray, hessian: np.ndarray, block: int
     weights, kept = weights.copy(), kept.copy()
     upper = np.linalg.cholesky(np.linalg.inv(hessian)).T
     diagonal = np.diag(upper)
-    share = 1.0 - float(kept.mean())
+    if free is not None:
+        share = 1.0 - float(kept.sum()) / max(float(free.sum()), 1.0)
     for start in range(0, len(weights), block):
         stop = min(start + block, len(weights))
-        if free and group is None:
-            saliency = np.square(weights[start:stop] / diagonal[start:stop, None])
-            kept[start:stop] = largest(saliency, kept_count(saliency.size, share))
+        if free is not None and group is None:
+            rows = slice(start, stop)
+            saliency = np.where(free[rows], np.square(weights[rows] / diagonal[rows, None]), -np.inf)
+            kept[rows] = free[rows] & largest(saliency, kept_count(int(free[rows].sum()), share))
         errors = np.zeros_like(weights[start:stop])
         for row in range(start, stop):
-            if free and group is not None and row % group == 0:
+            if free is not None and group is not None and row % group == 0:
                 rows = slice(row, row + group)
-                order = np.argsort(np.argsort(-np.square(weights[rows] / diagonal[rows, None]), 0), 0)
+                saliency = np.where(free[rows], np.square(weights[rows] / diagonal[rows, None]), -np.inf)
+                order = np.argsort(np.argsort(-saliency, 0), 0)
                 kept[rows] = order < kept[rows].sum(0)
             errors[row - start] = np.where(kept[row], 0.0, weights[row]) / diagonal[row]
             weights[row:stop] -= np.outer(upper[row, row:stop], errors[row - start])

@@ -1,6 +1,6 @@
 """Which variables of a model are pruned: the kernels of the selected layers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
-from tfcompress.core.projected import Mask, attach, mask_of
+from tfcompress.core.projected import Mask, attach, mask_of, project
 from tfcompress.core.select import matcher
 from tfcompress.core.transformed import Transformed
 
 _LAYERS = keras.layers
-_TRANSPOSED = (_LAYERS.Conv1DTranspose, _LAYERS.Conv2DTranspose, _LAYERS.Conv3DTranspose)
-_DEPTHWISE = (_LAYERS.DepthwiseConv1D, _LAYERS.DepthwiseConv2D)
+TRANSPOSED = (_LAYERS.Conv1DTranspose, _LAYERS.Conv2DTranspose, _LAYERS.Conv3DTranspose)
+DEPTHWISE = (_LAYERS.DepthwiseConv1D, _LAYERS.DepthwiseConv2D)
 _NO_KERNELS = (_LAYERS.BatchNormalization, _LAYERS.LayerNormalization, _LAYERS.GroupNormalization, _LAYERS.PReLU)
 
 
@@ -40,6 +40,18 @@ class Target:
     def shape(self) -> tuple[int, ...]:
         return tuple(int(size) for size in self.variable.shape)
 
+    @property
+    def inputs(self) -> int:
+        """The axis of input channels: of an EinsumDense the last one that it sums over."""
+        rank = len(self.shape)
+        if isinstance(self.layer, _LAYERS.EinsumDense):
+            operands, result = self.layer.equation.replace(" ", "").split("->")
+            letters = operands.split(",")[1]
+            summed = [axis for axis, letter in enumerate(letters) if letter not in result]
+            if summed and len(letters) == rank:
+                return summed[-1]
+        return rank - 2 if self.axis == rank - 1 else rank - 1
+
     def value(self) -> np.ndarray:
         """The kernel's numbers, float32 or what the variable holds."""
         return np.asarray(flavor.read(self.variable))
@@ -58,7 +70,7 @@ def output_axis(layer: Any, variable: Any) -> int:
     2
     """
     rank = len(variable.shape)
-    if isinstance(layer, _TRANSPOSED) or isinstance(layer, _DEPTHWISE):
+    if isinstance(layer, TRANSPOSED) or isinstance(layer, DEPTHWISE):
         return rank - 2
     return rank - 1
 
@@ -74,7 +86,7 @@ def kernels(model: Any, select: Any = None) -> list[tuple[Any, Any]]:
         ValueError: a selection matches no layer, or there is no kernel.
     """
     matches = matcher(select, model)
-    trainable = {id(_inner(variable)) for variable in model.trainable_variables}
+    trainable = {id(inner(variable)) for variable in model.trainable_variables}
     found: dict[int, tuple[Any, Any]] = {}
     for layer, chosen in _layers(model, matches):
         if not chosen or isinstance(layer, Transformed) or isinstance(layer, _NO_KERNELS) or _is_quantizer(layer):
@@ -82,11 +94,11 @@ def kernels(model: Any, select: Any = None) -> list[tuple[Any, Any]]:
         for variable in flavor.own_variables(layer).values():
             name = flavor.variable_name(variable)
             small = select is None and "depthwise" in name
-            if len(variable.shape) < 2 or name.endswith("bias") or small or id(_inner(variable)) not in trainable:
+            if len(variable.shape) < 2 or name.endswith("bias") or small or id(inner(variable)) not in trainable:
                 continue
-            if select is None and isinstance(layer, _DEPTHWISE):  # tf_keras and Keras 3 name its kernel differently
+            if select is None and isinstance(layer, DEPTHWISE):  # tf_keras and Keras 3 name its kernel differently
                 continue
-            found.setdefault(id(_inner(variable)), (layer, variable))
+            found.setdefault(id(inner(variable)), (layer, variable))
     if not found:
         raise ValueError(f"`model` must hold trainable kernels that `select` names. Received: {model.name!r}")
     return list(found.values())
@@ -118,6 +130,25 @@ def made(kept: np.ndarray, strategy: Any) -> Mask:
         return Mask(kept)
 
 
+def project_last(model: Any, variables: Iterable[Any]) -> None:
+    """Put variables onto their projections when `fit` ends, after callbacks that set weights then, wherever they stand.
+
+    Keras calls callbacks in the order of their list, and behind them its own `History`.
+    """
+    history, held = getattr(model, "history", None), list(variables)
+    if not isinstance(history, keras.callbacks.Callback):
+        return
+    before = history.on_train_end
+
+    def on_train_end(logs: Any = None) -> None:
+        vars(history).pop("on_train_end", None)
+        before(logs)
+        for variable in held:
+            project(variable)
+
+    vars(history)["on_train_end"] = on_train_end
+
+
 def _layers(model: Any, matches: Any) -> Iterator[tuple[Any, bool]]:
     """Each layer in the model, and whether it or something around it is selected."""
     seen: set[tuple[int, bool]] = set()
@@ -134,7 +165,7 @@ def _layers(model: Any, matches: Any) -> Iterator[tuple[Any, bool]]:
     yield from visit(model, False)
 
 
-def _inner(variable: Any) -> Any:
+def inner(variable: Any) -> Any:
     """tf_keras' autocast variable stands for the real one."""
     return getattr(variable, "_variable", variable)
 
