@@ -23,6 +23,7 @@ def labelled(data: Any, batch_size: int, limit: int) -> Iterator[tuple[Any, Any,
         TypeError: data that are none of these.
         ValueError: there is no batch, or arrays have not as many rows.
 
+    >>> import numpy as np
     >>> [x.shape for x, y, _ in labelled((np.zeros((5, 3)), np.zeros(5)), batch_size=2, limit=2)]
     [(2, 3), (2, 3)]
     """

@@ -209,6 +209,7 @@ class Pruning(keras.callbacks.Callback):
             if asked:
                 done = self._done() if done is None else done
                 if done < step:
+                    self._first -= guess - done  # so that guesses of the epoch's later batches are nearer
                     return self._advance(done, done)
                 self._decide(step, share)
                 break
