@@ -31,6 +31,12 @@ def test_a_ratio_goes_from_every_group_in_multiples():
     assert filters(prune_channels(network(), 0.9)) == {"stem": 8, "inner": 8, "outer": 8, "last": 8}
 
 
+def test_numbers_of_numpy_are_numbers():
+    assert filters(prune_channels(network(), np.float32(0.5), round_to=np.int64(8))) == {
+        "stem": 8, "inner": 16, "outer": 8, "last": 16,
+    }  # fmt: skip
+
+
 def test_counts_are_multiples_in_every_kernel():
     inputs = keras.Input((4, 4, 3))
     x = layers.Conv2D(24, 1, name="body")(inputs)

@@ -62,8 +62,12 @@ def test_an_interrupted_call_goes_on_to_the_same_end(tmp_path):
     assert len(rounds) == 2
     for a, b in zip(whole.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(ValueError, match="rounds of the same arguments"):
+    with pytest.raises(ValueError, match="rounds of the same model and the same arguments"):
         prune_iteratively(network(), 0.6, fit, folder=tmp_path, **options)
+    other = network()
+    other.layers[1].bias.assign(np.ones(16, "float32"))
+    with pytest.raises(ValueError, match="rounds of the same model and the same arguments"):
+        prune_iteratively(other, 0.5, fit, folder=tmp_path, **options)
 
 
 def dead(model):
@@ -157,7 +161,7 @@ def test_what_train_returns():
 def test_a_predicate_is_known_again_by_what_it_selects(tmp_path):
     for select in (lambda layer: layer.name == "first", lambda layer: layer.name.startswith("fir"), "first"):
         prune_iteratively(network(), 0.5, lambda m: None, rounds=1, folder=tmp_path, select=select)
-    with pytest.raises(ValueError, match="rounds of the same arguments"):
+    with pytest.raises(ValueError, match="rounds of the same model and the same arguments"):
         prune_iteratively(
             network(), 0.5, lambda m: None, rounds=1, folder=tmp_path, select=lambda layer: layer.name == "second"
         )

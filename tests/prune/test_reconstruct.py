@@ -28,6 +28,25 @@ def test_what_the_channels_left_can_say_is_said_again():
     np.testing.assert_array_equal(refitted.get_layer("body").kernel, plain.get_layer("body").kernel)
 
 
+def test_models_of_half_precision_are_refitted():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        inputs = keras.Input((4,))
+        model = keras.Model(inputs, layers.Dense(3, name="head")(layers.Dense(8, use_bias=False, name="body")(inputs)))
+        rng = np.random.default_rng(0)
+        half = rng.normal(size=(4, 4)) + 3 * np.eye(4)
+        model.get_layer("body").set_weights([np.concatenate([half, 0.3 * half], 1).astype("float32")])
+        data = rng.normal(size=(64, 4)).astype("float32")
+        expected = np.asarray(model(data), "float32")
+        plain, refitted = (
+            np.asarray(prune_channels(model, 0.5, round_to=1, data=data, reconstruct=r)(data), "float32")
+            for r in (False, True)
+        )
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert np.abs(refitted - expected).max() < 0.1 * np.abs(plain - expected).max()
+
+
 @pytest.mark.parametrize("options", [{"strides": 2, "padding": "same"}, {"dilation_rate": 2}, {"use_bias": False}])
 @pytest.mark.parametrize("kind", [layers.Conv1D, layers.Conv2D])
 def test_convolutions_come_closer(kind, options):

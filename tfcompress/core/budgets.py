@@ -25,7 +25,7 @@ def check_budget(amount: Mapping[str, Any], argument: str) -> None:
         ValueError: a value is neither a fraction in (0, 1] nor a whole number above 1.
     """
     for kind, value in amount.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or (
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value > 0 or (
                 value > 1 and value != int(value)):  # fmt: skip
             raise ValueError(
                 f"`{argument}[{kind!r}]` must be a fraction of the model's {kind} in (0, 1] or a whole number of them. "

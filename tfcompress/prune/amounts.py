@@ -47,7 +47,7 @@ def check_amount(amount: Any, argument: str = "amount") -> None:
                 raise TypeError(f"`{argument}` must have names of layers as keys. Received: {name!r}")
             check_amount(ratio, f"{argument}[{name!r}]")
         return None
-    if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+    if isinstance(amount, bool) or not isinstance(amount, (int, float, np.number)):
         raise TypeError(
             f"`{argument}` must be a ratio of channels to remove, ratios by layer names, or a budget such as "
             f'{{"macs": 0.5}}. Received: {argument}={amount!r}'

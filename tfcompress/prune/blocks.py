@@ -171,8 +171,8 @@ def _check_amount(amount: Any, branches: int, flat: Any) -> None:
     if is_budget(amount):
         limits_of(amount, cost_of(flat), "amount")
         return
-    ratio = isinstance(amount, float) and 0 < amount < 1
-    whole = isinstance(amount, int) and not isinstance(amount, bool) and amount > 0
+    ratio = isinstance(amount, (int, float, np.number)) and 0 < amount < 1
+    whole = isinstance(amount, (int, np.integer)) and not isinstance(amount, bool) and amount > 0
     if not ratio and not whole:
         raise ValueError(
             f"`amount` must be a whole number of branches, a ratio of them in (0, 1) or a budget. "
@@ -185,7 +185,7 @@ def _check_amount(amount: Any, branches: int, flat: Any) -> None:
 def _count(flat: Any, order: Sequence[Branch], amount: Any) -> int:
     """How many of the branches go, the least important first."""
     if not is_budget(amount):
-        return max(1, round(amount * len(order))) if isinstance(amount, float) else amount
+        return max(1, round(amount * len(order))) if amount < 1 else int(amount)
     steps = calls(flat)
     limits = limits_of(amount, cost_of_calls(steps), "amount")
     for count in range(len(order) + 1):

@@ -74,7 +74,7 @@ def prune_channels(
     """
     flavor.check_model(model)
     check_amount(amount)
-    if isinstance(round_to, bool) or not isinstance(round_to, int) or round_to < 1:
+    if isinstance(round_to, bool) or not isinstance(round_to, (int, np.integer)) or round_to < 1:
         raise ValueError(f"`round_to` must be a whole number of at least 1. Received: round_to={round_to!r}")
     if reconstruct and data is None:
         raise ValueError("`data` must hold samples for reconstruct=True. Received: data=None")

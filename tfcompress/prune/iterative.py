@@ -1,5 +1,6 @@
 """Channels taken out little by little, with training in between, as one call that can be continued."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -37,7 +38,7 @@ class Rounds:
 
     def __init__(self, model: Any, amount: Any, rounds: int, round_to: int) -> None:
         check_amount(amount)
-        if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
+        if isinstance(rounds, bool) or not isinstance(rounds, (int, np.integer)) or rounds < 1:
             raise ValueError(f"`rounds` must be a whole number of at least 1. Received: rounds={rounds!r}")
         self.amount, self.rounds, self.round_to = amount, rounds, round_to
         self._costs = cost_of(model)
@@ -99,7 +100,8 @@ def prune_iteratively(
             it was in place.
         rounds: how many, at least 1.
         folder: where the model after each round is kept, with the zeros that are held on it. Started again with the
-            same arguments, the call goes on after the last round that is there.
+            same model and arguments, the call goes on after the last round that is there; `data` and `train` are not
+            compared.
         seed: when given, Keras' seeds are set by it before each round, so that a call that was interrupted and started
             again returns what one that was not returns.
         importance: as of `prune_channels`, like the arguments that follow.
@@ -108,7 +110,7 @@ def prune_iteratively(
         The model after the last round, as `train` left it.
 
     Raises:
-        ValueError: the folder holds the rounds of other arguments; or as of `prune_channels`.
+        ValueError: the folder holds the rounds of another model or other arguments; or as of `prune_channels`.
         TypeError: `train` returns something else; or as of `prune_channels`.
 
     Source: Molchanov et al. 2017, arXiv:1611.06440, section 2 (prune and fine-tune by turns).
@@ -127,7 +129,7 @@ def prune_iteratively(
     matches = matcher(select, flat)
     arguments = {"amount": dict(amount) if isinstance(amount, Mapping) else amount, "rounds": rounds, "seed": seed,
                  "importance": importance, "select": [n for n, layer in enumerate(flat.layers) if matches(layer)],
-                 "round_to": round_to, "reconstruct": reconstruct, "params": cost_of(flat)["params"]}  # fmt: skip
+                 "round_to": round_to, "reconstruct": reconstruct, "weights": _digest(model)}  # fmt: skip
     done, current = (0, model) if place is None else _found(place, arguments, model, rounds)
     for number in range(done + 1, rounds + 1):
         if seed is not None:
@@ -148,6 +150,14 @@ def _trained(model: Any, train: Callable[[Any], Any]) -> Any:
     if result is not None and not isinstance(result, keras.callbacks.History):
         raise TypeError(f"`train` must return a model, or None for the one that it was given. Received: {result!r}")
     return model
+
+
+def _digest(model: Any) -> str:
+    """Tells models with other weights apart."""
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        digest.update(np.ascontiguousarray(flavor.read(variable)).tobytes())
+    return digest.hexdigest()
 
 
 def _keep(model: Any, place: Path, number: int) -> None:
@@ -171,10 +181,14 @@ def _kept(place: Path, number: int) -> Any:
 def _found(place: Path, arguments: dict[str, Any], model: Any, rounds: int) -> tuple[int, Any]:
     """The last round that is done, and the model after it."""
     place.mkdir(parents=True, exist_ok=True)
-    notes = place / "rounds.json"
-    if notes.exists() and json.loads(notes.read_text()) != json.loads(json.dumps(arguments)):
-        raise ValueError(f"`folder` must hold rounds of the same arguments, or none. Received: folder={str(place)!r}")
-    notes.write_text(json.dumps(arguments))
+    notes, text = place / "rounds.json", json.dumps(arguments, default=float)
+    if notes.exists() and notes.read_text() != text:
+        raise ValueError(
+            "`folder` must hold rounds of the same model and the same arguments, or none; take another one, or delete "
+            f"it. Received: folder={str(place)!r}"
+        )
+    (place / "part.json").write_text(text)
+    (place / "part.json").replace(notes)
     for number in range(rounds, 0, -1):
         if (place / f"round_{number}.keras").exists():
             return number, _kept(place, number)

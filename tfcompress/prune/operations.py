@@ -206,9 +206,7 @@ def _sums(
     return True
 
 
-def redone(
-    done: Operation, given: Sequence[Axes], keep: Callable[[Vector], np.ndarray], sizes: Sizes
-) -> Answer | None:
+def redone(done: Operation, given: Sequence[Axes], keep: Callable[[Vector], np.ndarray], sizes: Sizes) -> Answer | None:
     """How to make a call again with fewer channels; None when it is made as it was.
 
     Args:

@@ -116,7 +116,7 @@ def _linear(layer: Any, x: np.ndarray) -> np.ndarray:
     """What the layer returns before its activation."""
     activation, layer.activation = layer.activation, keras.activations.linear
     try:
-        return np.asarray(layer.call(tf.constant(x, "float32")), "float64")
+        return np.asarray(layer(tf.constant(x, "float32")), "float64")
     finally:
         layer.activation = activation
 

@@ -57,7 +57,7 @@ class ChannelPruning(keras.callbacks.Callback):
     ) -> None:  # fmt: skip
         super().__init__()
         for name, value, least in (("begin", begin, 0), ("every", every, 1), ("rounds", rounds, 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
                 raise ValueError(f"`{name}` must be a whole number of at least {least}. Received: {name}={value!r}")
         self.amount, self.rounds, self.begin, self.every = amount, rounds, begin, every
         self.importance, self.data, self.select, self.round_to = importance, data, select, round_to
