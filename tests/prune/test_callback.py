@@ -12,6 +12,7 @@ import tfcompress
 from tests.prune.small import LOSS, X, Y, compiled, fit, kernels, network, zeros
 from tfcompress.core.projected import mask_of
 from tfcompress.prune import (
+    L1,
     ConstantSparsity,
     Iterative,
     KeepZeros,
@@ -392,3 +393,22 @@ def test_wrong_arguments_are_named():
         Pruning(OneShot(0.5)).step()
     with pytest.raises(ValueError, match="selects no layer"):
         Pruning(OneShot(0.5), select="frist").attach(network())
+
+
+@pytest.mark.parametrize(("score", "begin", "words"), [("magnitude", 0, "head/kernel' has 32 of 32"),
+                                                       ("taylor", 6, "first/kernel' has 216 of 216")])  # fmt: skip
+def test_what_is_no_number_is_no_reason_for_a_zero(score, begin, words):
+    model = compiled(network())
+    model.get_layer("head").kernel.assign(np.full(model.get_layer("head").kernel.shape, np.nan, "float32"))
+    with pytest.raises(ValueError, match=f"'{words} scores that are no numbers"):
+        fit(model, Pruning(OneShot(0.5, begin), score=score))
+
+
+def test_what_is_no_model_of_this_flavor_is_refused():
+    class Model:  # as the other flavor's, from here
+        __module__ = "keras.src.models" if "tf_keras" in tf.keras.Model.__module__ else "tf_keras.src.models"
+
+    other = "Keras 3|keras 3" if "tf_keras" in tf.keras.Model.__module__ else "tf_keras"
+    for attach in (Pruning(OneShot(0.5)).attach, KeepZeros().attach, L1(0.1).attach):
+        with pytest.raises(TypeError, match=f"is a model of ({other})"):
+            attach(Model())

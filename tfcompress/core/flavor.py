@@ -98,6 +98,24 @@ def check_model(model: Any, argument: str = "model") -> None:
         TypeError: not a Keras model, or a model of the other flavor.
         ValueError: a model that has no weights yet because it has never seen an input shape.
     """
+    check_flavor(model, argument)
+    if not is_graph(model) and not model.built:
+        raise ValueError(
+            f"`{argument}` must be built, so that its weights exist: call it once on data, or give its first layer an "
+            f"input shape (keras.Input). Received: {argument}={model.name!r}, an unbuilt {type(model).__name__}"
+        )
+
+
+def check_flavor(model: Any, argument: str = "model") -> None:
+    """Refuse what is not a model of this process's Keras; it need not be built.
+
+    Args:
+        model: what a user passed.
+        argument: the name of the parameter it was passed to.
+
+    Raises:
+        TypeError: not a Keras model, or a model of the other flavor.
+    """
     if not isinstance(model, keras.Model):
         other = {"tf_keras": "tf_keras", "keras 3": "keras"}[OTHER]
         if any(base.__module__.split(".")[0] == other and base.__name__ == "Model" for base in type(model).__mro__):
@@ -106,8 +124,3 @@ def check_model(model: Any, argument: str = "model") -> None:
                 f"or build the model with `tf.keras`. Received: {argument}={model!r}"
             )
         raise TypeError(f"`{argument}` must be a keras.Model. Received: {argument}={model!r} of type {type(model)}")
-    if not is_graph(model) and not model.built:
-        raise ValueError(
-            f"`{argument}` must be built, so that its weights exist: call it once on data, or give its first layer an "
-            f"input shape (keras.Input). Received: {argument}={model.name!r}, an unbuilt {type(model).__name__}"
-        )

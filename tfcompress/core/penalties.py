@@ -50,7 +50,9 @@ class Regularizer(keras.callbacks.Callback):
 
         Raises:
             ValueError: the selection matches nothing.
+            TypeError: it is no model, or one of the other flavor of Keras.
         """
+        flavor.check_flavor(model)
         if any(model is known for known, _ in self._attached):
             return
         added = []

@@ -259,6 +259,11 @@ class Pruning(keras.callbacks.Callback):
             found = self.score.scores(self.targets)
         units, known = [], []
         for target, own in zip(self.targets, found, strict=True):
+            if not np.isfinite(own).all():
+                raise ValueError(
+                    f"`model` must have finite weights, and data that give finite scores: {target.name!r} has "
+                    f"{np.sum(~np.isfinite(own))} of {own.size} scores that are no numbers, so zeros cannot be chosen"
+                )
             kept = target.mask.kept
             scores = self.pattern.units(np.where(kept, own, np.zeros((), own.dtype)), target.axis)
             alive = self.pattern.units(kept.astype(own.dtype), target.axis) > 0

@@ -84,7 +84,9 @@ def kernels(model: Any, select: Any = None) -> list[tuple[Any, Any]]:
 
     Raises:
         ValueError: a selection matches no layer, or there is no kernel.
+        TypeError: it is no model, or one of the other flavor of Keras.
     """
+    flavor.check_flavor(model)
     matches = matcher(select, model)
     trainable = {id(inner(variable)) for variable in model.trainable_variables}
     found: dict[int, tuple[Any, Any]] = {}
