@@ -1,9 +1,11 @@
 """Groups of channels as data and as a table."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.zoo import ZOO
+from tfcompress import prune_channels
 from tfcompress.prune import dependencies
 
 keras = tf.keras
@@ -78,6 +80,23 @@ def test_an_unknown_layer_with_weights_fixes_what_it_reads():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(Odd(name="odd")(layers.Dense(5, name="body")(inputs))))
     assert made(model)[("body",)].fixed == "odd (Odd) is of a kind that is not known"
+    assert str(dependencies(model)).splitlines()[-1] == "left alone: odd, Odd is of a kind that is not known"
+
+
+def test_a_model_that_stays_closed_says_why():
+    class Closed(keras.Model):
+        def __init__(self):
+            super().__init__(name="closed")
+            self.body, self.head = layers.Dense(4), layers.Dense(2)
+            self.activity_regularizer = keras.regularizers.L2(0.1)
+
+        def call(self, x):
+            return self.head(self.body(x))
+
+    model = Closed()
+    model(np.ones((2, 4), "float32"))
+    with pytest.raises(ValueError, match="closed, Closed stays closed: has an activity regularizer"):
+        prune_channels(model, 0.5)
 
 
 def test_it_prints_as_a_table_and_draws(tmp_path):

@@ -172,7 +172,8 @@ def candidates(flow: Flow, select: Any) -> tuple[list[Group], dict[str, str]]:
         else:
             groups.append(group)
     if not groups:
-        why = next(iter(notes.values()), "no layer has channels that are known")
+        unknown = "; ".join(f"{name}, {why}" for name, why in flow.unknown.items())
+        why = next(iter(notes.values()), unknown or "no layer has channels that are known")
         raise ValueError(f"`model` must have channels to remove{'' if select is None else ' in `select`'}. "
                          f"Received: {flow.model.name!r}: {why}")  # fmt: skip
     return groups, notes

@@ -2,8 +2,8 @@
 
 import io
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Dependencies:
-    """The groups of a model. Prints as a table; `plot` draws it."""
+    """The groups of a model. Prints as a table; `plot` draws it.
+
+    Attributes:
+        model: its name.
+        groups: in the order in which their channels are made.
+        unknown: name of a layer with weights of which no channels are known -> its kind, and why.
+    """
 
     model: str
     groups: tuple[Group, ...]
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self.groups)
@@ -94,6 +101,8 @@ class Dependencies:
             table.add_row(*(Text(cell) for cell in cells))
         console = Console(file=io.StringIO(), width=160, color_system=None)
         console.print(table)
+        for name, why in self.unknown.items():
+            console.print(f"left alone: {name}, {why}", markup=False, highlight=False)
         return console.file.getvalue()  # type: ignore[attr-defined]
 
     def plot(self, path: str | Path) -> None:
@@ -198,4 +207,4 @@ def groups_of(flow: Flow) -> Dependencies:
         makers = [member.layer for member in members if member.role == MAKES]
         first = makers[0] if makers else members[0].layer
         groups.append(Group(first, len(classes), tuple(members), fixed, rescaled, np.array(classes)))
-    return Dependencies(flow.model.name, tuple(groups))
+    return Dependencies(flow.model.name, tuple(groups), flow.unknown)

@@ -47,6 +47,7 @@ class Flow:
         tensors: the labels of each tensor, by its id.
         weights: what is known of the weights of each layer, by the layer's id.
         layers: the layers with weights, by id.
+        unknown: name of a layer with weights of which no channels are known -> its kind, and why.
     """
 
     def __init__(self, model: Any) -> None:
@@ -58,6 +59,7 @@ class Flow:
         self.tensors: dict[int, Axes] = {id(t): tuple(blank(t)) for t in flavor.flatten(flavor.graph_inputs(model))}
         self.weights: dict[int, Weights] = {}
         self.layers: dict[int, Any] = {}
+        self.unknown: dict[str, str] = {}
         with flavor.masks_may_end():
             for call in calls(model):
                 self._follow(call)
@@ -93,6 +95,7 @@ class Flow:
             return done.outputs
         kind = type(layer.layer if isinstance(layer, Opaque) else layer).__name__
         why = f"stays closed: {layer.reason}" if isinstance(layer, Opaque) else "is of a kind that is not known"
+        self.unknown[layer.name] = f"{kind} {why}"
         for axes in step.given:
             self.labels.fix(axes, f"{layer.name} ({kind}) {why}")
         return [blank(t) for t in step.call.outputs]
