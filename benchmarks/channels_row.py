@@ -32,7 +32,7 @@ class Prediction:
         self.scores = importance(self.flow, self.groups, "l1", None, model)
 
     def cost(self, ratio: float, round_to: int) -> dict[str, int]:
-        kept = kept_of(self.flow, list(zip(self.groups, self.scores, strict=True)), ratio, round_to)
+        kept = kept_of(self.flow, list(zip(self.groups, self.scores, strict=True)), ratio, round_to, "l1")
         return Costs(self.flow, self.groups).of(kept)
 
 

@@ -1,5 +1,8 @@
 """Importances by hand, and budgets that are held."""
 
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +10,7 @@ import tensorflow as tf
 from tfcompress import prune_channels
 from tfcompress.core.budgets import cost_of
 from tfcompress.core.trace import trace
+from tfcompress.prune.amounts import by_budget
 from tfcompress.prune.channels import candidates
 from tfcompress.prune.flow import Flow
 from tfcompress.prune.importance import importance
@@ -110,6 +114,23 @@ def test_a_budget_is_held_and_nearly_used(amount, round_to):
         larger = cost_of(wide(*np.add(counts, more)))
         assert any(larger[kind] > limit for kind, limit in limits.items())
     assert after["params"] == small.count_params()
+
+
+def test_what_costs_least_of_the_loss_for_what_it_saves_goes_first():
+    class Linear:
+        def of(self, kept):
+            return {"macs": 10 * kept[0] + 4 * kept[1]}
+
+    groups = [SimpleNamespace(size=10)] * 2
+    scores = [np.full(10, 5.0), np.full(10, 3.0)]
+
+    def kept(importance):
+        return by_budget(groups, scores, {"macs": 100}, [1, 1], Linear(), importance)
+
+    every = itertools.product(range(1, 11), repeat=2)
+    best = max((pair for pair in every if 10 * pair[0] + 4 * pair[1] <= 100), key=lambda p: 5 * p[0] + 3 * p[1])
+    assert kept("taylor") == list(best) == [6, 10]
+    assert kept("bn") == [9, 2]  # one threshold for all scales, as network slimming has it
 
 
 def test_multiply_accumulates_of_inputs_of_any_size_are_no_budget():

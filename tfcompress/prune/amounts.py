@@ -10,6 +10,7 @@ from tfcompress.core.budgets import KINDS, check_budget, is_budget
 from tfcompress.core.select import matcher
 from tfcompress.prune.costs import Costs
 from tfcompress.prune.dependencies import Group
+from tfcompress.prune.importance import OF_LOSS
 from tfcompress.prune.parametric import MAKES, READS
 
 _FLOOR = 0.1  # the share of a group that a budget leaves wherever it can
@@ -92,9 +93,13 @@ def by_layers(groups: Sequence[Group], amount: Mapping[str, float], steps: Seque
 
 def by_budget(
     groups: Sequence[Group], scores: Sequence[np.ndarray], limits: Mapping[str, float], steps: Sequence[int],
-    costs: Costs,
+    costs: Costs, importance: str,
 ) -> list[int]:  # fmt: skip
     """Channels that stay when the least important of all groups go until the model costs no more than the limits.
+
+    Importances that are changes of the loss are taken for what a channel saves, as those of things in a knapsack:
+
+        importance / sum over kinds of (cost saved) / (cost - limit)
 
     Bisection over the ranking of all channels; then steps that still fit are given back, the most important first. A
     group keeps at least a tenth of its channels while the budget can be held so.
@@ -110,6 +115,8 @@ def by_budget(
 
     if fits(sizes):
         return sizes
+    if importance in OF_LOSS:
+        scores = [score / saved for score, saved in zip(scores, _saved(sizes, limits, steps, costs), strict=True)]
     order = np.concatenate([np.full(size, g) for g, size in enumerate(sizes)] or [np.zeros(0, int)])
     order = order[np.argsort(np.concatenate(list(scores) or [np.zeros(0)]), kind="stable")]
     for floor in (_FLOOR, 0.0):
@@ -130,6 +137,18 @@ def by_budget(
     smallest = costs.of(kept_after(len(order)))
     lowest = {kind: smallest[kind] for kind in limits}
     raise ValueError(f"`amount`: {dict(limits)} cannot be held: with the fewest channels the model has {lowest}")
+
+
+def _saved(sizes: Sequence[int], limits: Mapping[str, float], steps: Sequence[int], costs: Costs) -> list[float]:
+    """For each group which share of what must be saved one of its channels saves, over all kinds of cost."""
+    whole = costs.of(sizes)
+    over = {kind: whole[kind] - limit for kind, limit in limits.items() if whole[kind] > limit}
+    shares = []
+    for group, step in enumerate(steps):
+        count = max(1, min(step, sizes[group] - 1))
+        less = costs.of([size - count if g == group else size for g, size in enumerate(sizes)])
+        shares.append(sum((whole[kind] - less[kind]) / rest for kind, rest in over.items()) / count)
+    return [max(share, 1e-12) for share in shares]
 
 
 def _given_back(

@@ -42,8 +42,8 @@ def prune_channels(
         amount: a ratio in (0, 1) of the channels of each group; a dict of ratios by names of layers, such as
             {"block1/*": 0.3}, of which the last that names a group counts; or a budget {"macs": ..., "params": ...,
             "bytes": ...} (one or several, each a fraction of the model's or a whole number), which the result holds.
-            For a budget "taylor" and "bn" rank the channels of all groups together; by the others, which do not compare
-            across layers, each group loses its share.
+            For a budget "taylor" and "bn" rank the channels of all groups together, "taylor" by what is lost for what
+            is saved; by the others, which do not compare across layers, each group loses its share.
         importance: "l1", "l2", "fpgm" (of the kernels), "bn" (the normalizations' scales), "taylor" (change of the
             loss; `data` is (x, y)), "activation" (magnitudes; `data` is x), or "random".
         data: samples: arrays, or an iterable of batches. The loss for "taylor" is the one that `model` was compiled
@@ -78,8 +78,8 @@ def prune_channels(
         raise ValueError(f"`round_to` must be a whole number of at least 1. Received: round_to={round_to!r}")
     if reconstruct and data is None:
         raise ValueError("`data` must hold samples for reconstruct=True. Received: data=None")
-    return prune_to(model, lambda flow, pairs: kept_of(flow, pairs, amount, round_to), importance=importance, data=data,
-                    select=select, reconstruct=reconstruct)  # fmt: skip
+    return prune_to(model, lambda flow, pairs: kept_of(flow, pairs, amount, round_to, importance),
+                    importance=importance, data=data, select=select, reconstruct=reconstruct)  # fmt: skip
 
 
 def prune_to(model: Any, counts: Counts, *, importance: str, data: Any, select: Any, reconstruct: bool = False) -> Any:
@@ -184,14 +184,16 @@ def noted_groups(groups: Sequence[Group], reason: str) -> dict[str, str]:
     return {name: f"channels kept: {reason}" for group in groups for name in group.layers(MAKES)}
 
 
-def kept_of(flow: Flow, pairs: Sequence[tuple[Group, np.ndarray]], amount: Any, round_to: int) -> list[int]:
+def kept_of(
+    flow: Flow, pairs: Sequence[tuple[Group, np.ndarray]], amount: Any, round_to: int, importance: str
+) -> list[int]:
     """How many channels each group keeps."""
     groups = [group for group, _ in pairs]
     steps = [step_of(group, round_to) for group in groups]
     if is_budget(amount):
         costs = Costs(flow, groups)
         limits = limits_of(amount, costs.of([group.size for group in groups]), "amount")
-        return by_budget(groups, [score for _, score in pairs], limits, steps, costs)
+        return by_budget(groups, [score for _, score in pairs], limits, steps, costs, importance)
     if isinstance(amount, Mapping):
         return by_layers(groups, amount, steps, flow.model)
     return [by_ratio(group, amount, step) for group, step in zip(groups, steps, strict=True)]

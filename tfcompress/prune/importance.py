@@ -30,7 +30,8 @@ def _distances(rows: np.ndarray) -> np.ndarray:
 
 _OF_KERNELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"l1": _norm(1), "l2": _norm(2), "fpgm": _distances}
 # Of one unit in all groups: loss, and scales that one penalty made small.
-_OF_ONE_UNIT = ("bn", "taylor")
+OF_LOSS = ("taylor",)
+_OF_ONE_UNIT = ("bn", *OF_LOSS)
 NAMES = (*_OF_KERNELS, "bn", "taylor", "activation", "random")
 
 

@@ -34,13 +34,14 @@ class Rounds:
         amount: as of `prune_channels`, reached in the last round.
         rounds: how many.
         round_to: as of `prune_channels`.
+        importance: as of `prune_channels`.
     """
 
-    def __init__(self, model: Any, amount: Any, rounds: int, round_to: int) -> None:
+    def __init__(self, model: Any, amount: Any, rounds: int, round_to: int, importance: str) -> None:
         check_amount(amount)
         if isinstance(rounds, bool) or not isinstance(rounds, (int, np.integer)) or rounds < 1:
             raise ValueError(f"`rounds` must be a whole number of at least 1. Received: rounds={rounds!r}")
-        self.amount, self.rounds, self.round_to = amount, rounds, round_to
+        self.amount, self.rounds, self.round_to, self.importance = amount, rounds, round_to, importance
         self._costs = cost_of(model)
         self._limits = limits_of(amount, self._costs, "amount") if is_budget(amount) else None
         self._sizes = _made(Flow(model))
@@ -55,7 +56,8 @@ class Rounds:
             if self._limits is not None:
                 limits = {kind: round(self._costs[kind] * min(1.0, limit / self._costs[kind]) ** share, 6)
                           for kind, limit in self._limits.items()}  # fmt: skip
-                return by_budget(groups, [score for _, score in pairs], limits, steps, Costs(flow, groups))
+                return by_budget(groups, [score for _, score in pairs], limits, steps, Costs(flow, groups),
+                                 self.importance)  # fmt: skip
             now = _made(flow)
             before = [self._before(group, now) for group in groups]
             whole = [replace(group, size=size) for group, size in zip(groups, before, strict=True)]
@@ -124,7 +126,7 @@ def prune_iteratively(
     flavor.check_model(model)
     flat = trace(model)
     check_plain(flat)
-    plan = Rounds(flat, amount, rounds, round_to)
+    plan = Rounds(flat, amount, rounds, round_to, importance)
     place = None if folder is None else Path(folder)
     matches = matcher(select, flat)
     arguments = {"amount": dict(amount) if isinstance(amount, Mapping) else amount, "rounds": rounds, "seed": seed,

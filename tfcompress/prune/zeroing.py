@@ -74,7 +74,7 @@ class ChannelPruning(keras.callbacks.Callback):
                 f"`ChannelPruning` must train a flat graph of layers: train `tfcompress.trace(model)`. "
                 f"Received: {self.model.name!r}, in which {inside[0]!r} is inside another layer"
             )
-        self._plan = Rounds(flat, self.amount, self.rounds, self.round_to)
+        self._plan = Rounds(flat, self.amount, self.rounds, self.round_to, self.importance)
         held, notes = _held(Flow(flat), self.select)
         if not held:
             why = next(f"{name}: {note}" for name, note in notes.items())
