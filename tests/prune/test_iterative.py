@@ -45,18 +45,25 @@ def test_a_budget_is_reached_in_the_last_round():
     assert 0.45 * model.count_params() < small.count_params() <= 0.5 * model.count_params()
 
 
-def test_an_interrupted_call_goes_on_to_the_same_end(tmp_path):
-    def interrupted(model):
-        interrupted.rounds += 1
-        if interrupted.rounds == 2:
-            raise KeyboardInterrupt
-        fit(model)
+def interrupted(train):
+    """Training that is broken off when its second round begins."""
+    rounds = iter([train])
 
-    interrupted.rounds = 0
+    def stops(model):
+        next(rounds, _stopped)(model)
+
+    return stops
+
+
+def _stopped(model):
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_call_goes_on_to_the_same_end(tmp_path):
     options = {"rounds": 3, "seed": 5, "round_to": 1}
     whole = prune_iteratively(network(), 0.5, fit, **options)
     with pytest.raises(KeyboardInterrupt):
-        prune_iteratively(network(), 0.5, interrupted, folder=tmp_path, **options)
+        prune_iteratively(network(), 0.5, interrupted(fit), folder=tmp_path, **options)
     rounds = []
     again = prune_iteratively(network(), 0.5, lambda m: rounds.append(1) or fit(m), folder=tmp_path, **options)
     assert len(rounds) == 2
@@ -126,17 +133,10 @@ def test_zeros_that_were_held_are_held_again(tmp_path):
         project(made.get_layer("second").kernel)
         return made
 
-    def stopped(model):
-        stopped.rounds += 1
-        if stopped.rounds == 2:
-            raise KeyboardInterrupt
-        quick(model)
-
-    stopped.rounds = 0
     options = {"rounds": 2, "seed": 5, "round_to": 1}
     whole = prune_iteratively(model(), 0.5, quick, **options)
     with pytest.raises(KeyboardInterrupt):
-        prune_iteratively(model(), 0.5, stopped, folder=tmp_path, **options)
+        prune_iteratively(model(), 0.5, interrupted(quick), folder=tmp_path, **options)
     again = prune_iteratively(model(), 0.5, quick, folder=tmp_path, **options)
     finished = prune_iteratively(model(), 0.5, quick, folder=tmp_path, **options)
     assert 0.5 < np.mean(np.asarray(whole.get_layer("second").kernel) == 0) < 0.9

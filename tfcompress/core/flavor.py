@@ -87,6 +87,12 @@ _SWITCH = {
 }
 
 
+def steps_done(optimizer: Any) -> int:
+    """How many steps an optimizer has made."""
+    steps = optimizer.iterations
+    return int(read(steps) if is_variable(steps) else steps)
+
+
 def check_model(model: Any, argument: str = "model") -> None:
     """Refuse what is not a built model of this process's Keras.
 

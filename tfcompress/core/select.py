@@ -42,7 +42,7 @@ def matcher(select: Selection, model: keras.Model, argument: str = "select") -> 
         raise ValueError(
             f"`{argument}` must select something; None selects every layer. Received: {argument}={select!r}"
         )
-    places = _places(model)
+    places = _places(model) if any(isinstance(entry, str) and "/" in path(entry) for entry in entries) else {}
     tests = [_test(entry, argument, places) for entry in entries]
     parts = flavor.sublayers(model, recursive=True)
     layers = [layer for layer in parts if not isinstance(layer, keras.layers.InputLayer)]

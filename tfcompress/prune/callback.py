@@ -174,10 +174,7 @@ class Pruning(keras.callbacks.Callback):
 
     def _done(self) -> int:
         optimizer = getattr(self._owner, "optimizer", None)
-        if optimizer is None:
-            return self._calls
-        steps = optimizer.iterations
-        return int(flavor.read(steps) if flavor.is_variable(steps) else steps)
+        return self._calls if optimizer is None else flavor.steps_done(optimizer)
 
     def _check_moves(self, done: int) -> None:
         """Tell of a loop in which the model's own optimizer makes no steps."""

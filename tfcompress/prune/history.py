@@ -49,8 +49,7 @@ class PruningSummaries(keras.callbacks.Callback):
             self._writer = tf.summary.create_file_writer(os.fspath(self.log_dir))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        steps = self.model.optimizer.iterations
-        step = int(flavor.read(steps) if flavor.is_variable(steps) else steps)
+        step = flavor.steps_done(self.model.optimizer)
         self._decisions()
         zeros, size = 0, 0
         for name, variable in self._kernels():

@@ -88,8 +88,7 @@ class ChannelPruning(keras.callbacks.Callback):
         self._epoch = epoch
         number, rest = divmod(epoch - self.begin, self.every)
         if rest == 0 and 0 <= number < self.rounds:
-            steps = self.model.optimizer.iterations
-            self._decide(number + 1, int(flavor.read(steps) if flavor.is_variable(steps) else steps))
+            self._decide(number + 1, flavor.steps_done(self.model.optimizer))
 
     def _variable(self, member: Member) -> Any:
         layer = next(layer for layer in self.model.layers if layer.name == member.layer)

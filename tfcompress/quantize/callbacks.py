@@ -25,7 +25,7 @@ class _AfterSteps(keras.callbacks.Callback):
         self._check()
 
     def _check(self) -> None:
-        if not self._done and int(flavor.read(self.model.optimizer.iterations)) >= self.steps:
+        if not self._done and flavor.steps_done(self.model.optimizer) >= self.steps:
             self._done = True
             self._act()
 
