@@ -7,6 +7,8 @@ import tensorflow as tf
 from tests.factorize.exact import error, methods, one_layer, written
 from tfcompress.core.macs import macs_of
 from tfcompress.core.replay import calls
+from tfcompress.core.trace import trace
+from tfcompress.factorize.candidates import candidates
 
 keras = tf.keras
 layers = keras.layers
@@ -107,3 +109,31 @@ def test_ranks_below_compute_with_the_kernel_of_that_rank():
     x = np.random.default_rng(0).normal(size=(3, 9, 8, 4)).astype("float32")
     model.set_weights([cut, b])
     assert error(model, made, x) < 1e-5
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("kind", "shape"), [(layers.SeparableConv1D, (12, 4)), (layers.SeparableConv2D, (11, 10, 4))])
+def test_separable_convolutions(kind, shape, padding):
+    for options in ({"strides": 2}, {"dilation_rate": 2, "activation": "relu"}, {"use_bias": False}):
+        model = one_layer(kind(6, 3, depth_multiplier=2, padding=padding, **options), shape)
+        x = np.random.default_rng(0).normal(size=(3, *shape)).astype("float32")
+        assert methods(model) == ["svd"]
+        made, (costs,) = written(model, "svd")
+        assert error(model, made, x) < 1e-5
+        # 8 channels of windows, 8 x 6 as 8 x 6 and 6 x 6: the windows stay.
+        assert [layer.count_params() for layer in made.layers[1:]] == [
+            3 ** len(shape[1:]) * 8 + 8 * 6, 36 + 6 * options.get("use_bias", True)]  # fmt: skip
+        assert costs["params"] == 8 * 6 + 36
+        assert sum(macs_of(call) for call in calls(made)) - sum(macs_of(call) for call in calls(model)) == (
+            costs["macs"] - 48 * costs["macs"] // 84)  # fmt: skip
+
+
+def test_what_a_separable_convolution_multiplies():
+    # What the 1x1 kernel reads is what a depthwise layer with the same kernel makes.
+    model = one_layer(layers.SeparableConv2D(6, 3, strides=2, padding="same"), (9, 8, 4))
+    x = np.random.default_rng(0).normal(size=(3, 9, 8, 4)).astype("float32")
+    windows = layers.DepthwiseConv2D(3, strides=2, padding="same", use_bias=False)
+    windows.build(x.shape)
+    windows.set_weights(model.get_weights()[:1])
+    (target,), _ = candidates(trace(model), None)
+    np.testing.assert_allclose(target.rows(x), np.reshape(windows(x), (-1, 4)), rtol=1e-5, atol=1e-5)

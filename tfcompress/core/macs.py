@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from tfcompress.core import flavor
+from tfcompress.core.einsum import Equation
 from tfcompress.core.flavor import keras
 from tfcompress.core.inside import inner_calls
 from tfcompress.core.opaque import Opaque
@@ -25,8 +26,8 @@ def _positions(layer: Any, shape: tuple[int | None, ...]) -> int | None:
 
 def _einsum_macs(layer: Any, given: tuple[int | None, ...], shape: tuple[int, ...]) -> int | None:
     """Each number of the input meets the kernel once for every index of the kernel that the input does not have."""
-    inputs, kernel = layer.equation.replace(" ", "").split("->")[0].split(",")
-    channels = math.prod(size for size, letter in zip(shape, kernel, strict=True) if letter not in inputs)
+    equation = Equation.of(layer.equation)
+    channels = math.prod(size for size, c in zip(shape, equation.kernel, strict=True) if c not in equation.given)
     return None if None in given else math.prod(d for d in given if d is not None) * channels
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core import flavor
-from tfcompress.core.budgets import KINDS, check_budget, cost_of, is_budget
+from tfcompress.core.budgets import check_budget, cost_of, is_budget, limits_of
 from tfcompress.core.compressed import noted
 from tfcompress.core.finite import check_finite
 from tfcompress.core.projected import carry, plain_constraint
@@ -37,8 +37,9 @@ Plan = dict[int, Option | str]
 def factorize_model(model: Any, rank: Any, *, method: str = "auto", select: Any = None, data: Any = None) -> Any:
     """A model in which large kernels are products of small ones wherever that takes fewer numbers and operations.
 
-    Dense, EinsumDense (the projections of attention, too), Embedding, Conv1D and Conv2D become two or three ordinary
-    layers: the last keeps the name, bias and activation, those before it are named by what they do ("conv.reduce").
+    Dense, EinsumDense (the projections of attention, too), Embedding, convolutions and the 1x1 kernels of separable
+    ones (1D, 2D) become two or three ordinary layers: the last keeps the name, bias and activation, those before it are
+    named by what they do ("conv.reduce").
     Where it does not pay, a layer stays as it is; `tfcompress.summary` says of each what was done or why not.
     Composite layers and subclassed models are opened first.
 
@@ -125,7 +126,9 @@ _UNKNOWN = "the method does not take its strides and padding"
 
 
 def _by_budget(flat: Any, targets: Sequence[Target], found: Any, budget: Mapping[str, Any], data: Any) -> Plan:
-    kinds = [kind for kind in KINDS if kind in budget]
+    whole = cost_of(flat)
+    limits = limits_of(budget, whole, "rank")
+    kinds = list(limits)
     measured = Sensitivity(flat, data) if data is not None and targets else None
     plan: Plan = {}
     layers: list[Choices] = []
@@ -142,7 +145,7 @@ def _by_budget(flat: Any, targets: Sequence[Target], found: Any, budget: Mapping
         layers.append(Choices(np.array([[c[kind] or 0 for kind in kinds] for c in costs], float),
                               np.array([0.0, *changes])))  # fmt: skip
         ways.append((target, options))
-    chosen = distribute(layers, cost_of(flat), {kind: budget[kind] for kind in kinds})
+    chosen = distribute(layers, whole, limits)
     for (target, options), n in zip(ways, chosen, strict=True):
         plan[id(target.layer)] = options[n - 1] if n else "does not pay: the budget is held without it"
     return plan

@@ -19,7 +19,7 @@ class Choices:
     changes: np.ndarray
 
 
-def distribute(layers: Sequence[Choices], whole: Mapping[str, int], budget: Mapping[str, float]) -> list[int]:
+def distribute(layers: Sequence[Choices], whole: Mapping[str, int], limits: Mapping[str, float]) -> list[int]:
     """One option for each layer, such that the model holds the budget and its answers change least.
 
         min sum of changes  subject to  sum of costs <= budget
@@ -27,9 +27,9 @@ def distribute(layers: Sequence[Choices], whole: Mapping[str, int], budget: Mapp
     by a Lagrange multiplier found by bisection; then single layers are given back what still fits.
 
     Args:
-        layers: what each may be; costs in the order of the budget's kinds.
+        layers: what each may be; costs in the order of the limits' kinds.
         whole: what the model costs now.
-        budget: kind -> fraction of `whole` in (0, 1], or a number.
+        limits: kind -> how much there may be of it.
 
     Returns:
         The place of each layer's option.
@@ -39,18 +39,11 @@ def distribute(layers: Sequence[Choices], whole: Mapping[str, int], budget: Mapp
 
     >>> cheap = Choices(np.array([[10.0], [5.0]]), np.array([0.0, 0.1]))
     >>> dear = Choices(np.array([[10.0], [5.0]]), np.array([0.0, 0.9]))
-    >>> distribute([cheap, dear], {"macs": 20}, {"macs": 0.75})
+    >>> distribute([cheap, dear], {"macs": 20}, {"macs": 15})
     [1, 0]
     """
-    kinds = list(budget)
-    unknown = [kind for kind in kinds if not whole[kind]]
-    if unknown:
-        raise ValueError(
-            f"`rank` must be of what can be counted; the model's {unknown[0]} are not known, as with inputs of any "
-            f"size. Received: rank={dict(budget)!r}"
-        )
+    kinds, most = list(limits), np.array(list(limits.values()), float)
     total = np.array([float(whole[kind]) for kind in kinds])
-    limits = np.array([budget[k] * whole[k] if budget[k] <= 1 else budget[k] for k in kinds])
     rest = total - sum((layer.costs[0] for layer in layers), np.zeros(len(kinds)))
 
     def cost(chosen: Sequence[int]) -> np.ndarray:
@@ -60,16 +53,16 @@ def distribute(layers: Sequence[Choices], whole: Mapping[str, int], budget: Mapp
         return [int(np.argmin(layer.changes + price * (layer.costs / total).sum(1))) for layer in layers]
 
     low, high = 1e-12, 1e12
-    if (cost(at(high)) > limits).any():
+    if (cost(at(high)) > most).any():
         least = dict(zip(kinds, map(int, cost(at(high))), strict=True))
         raise ValueError(
-            f"`rank` {dict(budget)!r} cannot be held: at the lowest ranks of the layers that may change the model has "
-            f"{least} of {dict(whole)}"
+            f"`rank`: at most {dict(limits)} cannot be held: at the lowest ranks of the layers that may change the "
+            f"model has {least} of {dict(whole)}"
         )
     for _ in range(80):
         middle = float(np.sqrt(low * high))
-        low, high = (low, middle) if (cost(at(middle)) <= limits).all() else (middle, high)
-    return _given_back(layers, at(high), limits - cost(at(high)))
+        low, high = (low, middle) if (cost(at(middle)) <= most).all() else (middle, high)
+    return _given_back(layers, at(high), most - cost(at(high)))
 
 
 def _given_back(layers: Sequence[Choices], chosen: list[int], slack: np.ndarray) -> list[int]:

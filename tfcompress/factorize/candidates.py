@@ -13,13 +13,15 @@ from tfcompress.core.transformed import Transformed
 from tfcompress.factorize.convolutions import ConvTarget
 from tfcompress.factorize.dense import DenseTarget, EinsumTarget, EmbeddingTarget
 from tfcompress.factorize.ranks import Rule
+from tfcompress.factorize.separable import SeparableTarget
 from tfcompress.factorize.target import Target
 
 _LAYERS = keras.layers
 #: The layers that have a low-rank form.
 TARGETS: dict[type, type[Target]] = {
     _LAYERS.Dense: DenseTarget, _LAYERS.EinsumDense: EinsumTarget, _LAYERS.Embedding: EmbeddingTarget,
-    _LAYERS.Conv1D: ConvTarget, _LAYERS.Conv2D: ConvTarget,
+    _LAYERS.Conv1D: ConvTarget, _LAYERS.Conv2D: ConvTarget, _LAYERS.SeparableConv1D: SeparableTarget,
+    _LAYERS.SeparableConv2D: SeparableTarget,
 }  # fmt: skip
 
 

@@ -89,6 +89,14 @@ class _Parts:
                                                 **self._named("depthwise"))]  # fmt: skip
 
 
+def padded(layer: Any, values: np.ndarray) -> tuple[np.ndarray, str]:
+    """A convolution's input, a causal padding's zeros before it, and the padding that is left, as TensorFlow has it."""
+    if layer.padding != "causal":
+        return values, layer.padding.upper()
+    ahead = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
+    return np.pad(values, ((0, 0), (ahead, 0), (0, 0))), "VALID"
+
+
 class ConvTarget(Target):
     """A convolution without groups."""
 
@@ -128,10 +136,9 @@ class ConvTarget(Target):
         if not self._last:
             return None
         layer = self.layer
-        size, strides, dilation, padding = layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding.upper()
+        size, strides, dilation = layer.kernel_size, layer.strides, layer.dilation_rate
+        values, padding = padded(layer, values)
         if len(size) == 1:
-            if padding == "CAUSAL":
-                values, padding = np.pad(values, ((0, 0), (dilation[0] * (size[0] - 1), 0), (0, 0))), "VALID"
             values = values[:, :, None]
             size, strides, dilation = (*size, 1), (*strides, 1), (*dilation, 1)
         found = tf.image.extract_patches(

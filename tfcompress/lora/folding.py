@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfcompress.core import flavor
+from tfcompress.core.einsum import Equation
 from tfcompress.core.flavor import keras
 from tfcompress.core.transformed import Transformed, named_weights
 
@@ -67,12 +68,12 @@ def _last(rank: int) -> Folding:
 
 def _einsum(layer: Any, rank: int) -> Folding | None:
     """Letters of the kernel: summed over where the output lacks them, columns where the input does, else a batch."""
-    operands, output = layer.equation.replace(" ", "").replace("...", "").split("->")
-    inputs, kernel = operands.split(",")
-    both = [axis for axis, letter in enumerate(kernel) if letter in inputs and letter in output]
-    rows = [axis for axis, letter in enumerate(kernel) if letter not in output]
-    columns = [axis for axis, letter in enumerate(kernel) if letter not in inputs and letter in output]
-    return Folding(tuple(rows), tuple(columns), tuple(both)) if rows and columns else None
+    equation = Equation.of(layer.equation)
+    rows, columns, both = (
+        tuple(axis for axis, letter in enumerate(equation.kernel) if letter in letters)
+        for letters in (equation.read, equation.new, equation.shared)
+    )
+    return Folding(rows, columns, both) if rows and columns else None
 
 
 def _depthwise(rank: int) -> Folding:

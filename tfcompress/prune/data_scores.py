@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfcompress.core.einsum import Equation
 from tfcompress.core.flavor import keras
 from tfcompress.prune.activations import ActivationSums, Measure
 from tfcompress.prune.batches import repeatable
@@ -220,18 +221,18 @@ class Wanda(ActivationScore):
     def measure(self, target: Target) -> tuple[Measure, tuple[int, ...]]:
         layer = target.layer
         if isinstance(layer, _LAYERS.EinsumDense):
-            inputs, kernel = layer.equation.replace(" ", "").split("->")[0].split(",")
-            shared = [c for c in kernel if c in inputs]
-            shape = tuple(size for size, c in zip(target.shape, kernel, strict=True) if c in shared)
-            return lambda given, made: _einsum_squares(given, inputs, shared), shape
+            equation = Equation.of(layer.equation)
+            both = [c for c in equation.kernel if c in equation.given]
+            shape = tuple(size for size, c in zip(target.shape, equation.kernel, strict=True) if c in both)
+            return lambda given, made: _einsum_squares(given, equation.given, both), shape
         axis = _input_axis(target)
         return lambda given, made: tf.reduce_sum(tf.square(by_channel(given, layer)), 0), (target.shape[axis],)
 
     def from_sum(self, total: np.ndarray, target: Target) -> np.ndarray:
         norms = np.sqrt(total)
         if isinstance(target.layer, _LAYERS.EinsumDense):
-            inputs, kernel = target.layer.equation.replace(" ", "").split("->")[0].split(",")
-            sizes = [size if c in inputs else 1 for size, c in zip(target.shape, kernel, strict=True)]
+            equation = Equation.of(target.layer.equation)
+            sizes = [n if c in equation.given else 1 for n, c in zip(target.shape, equation.kernel, strict=True)]
             return np.abs(target.value()) * norms.reshape(sizes)
         return np.abs(target.value()) * _along(norms, _input_axis(target), target.shape)
 

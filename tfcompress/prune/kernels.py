@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.core.einsum import Equation
 from tfcompress.core.transformed import named_weights
 from tfcompress.prune.experiments import reconfigured
 from tfcompress.prune.labels import Labels, Vector
@@ -160,8 +161,8 @@ def einsum(p: Parametric, layer: Any) -> bool:
     """EinsumDense: of several new axes (heads, their width) the first makes channels."""
     if "..." in layer.equation or not p.known("kernel", "bias"):
         return False
-    operands, result = layer.equation.replace(" ", "").split("->")
-    given, kernel = operands.split(",")
+    equation = Equation.of(layer.equation)
+    given, kernel, result = equation.given, equation.kernel, equation.made
     if len(set(given)) < len(given) or len(set(kernel)) < len(kernel):
         return False
     known: dict[str, Vector | None] = dict(zip(given, p.given[0], strict=True))
@@ -170,7 +171,7 @@ def einsum(p: Parametric, layer: Any) -> bool:
             first = not any(key in p.weights.made for key in kernel if key != letter) and int(size) > 1
             known[letter] = p.new(letter, int(size)) if first else p.zeros(size)
             p.mixing(known[letter], "activation")  # type: ignore[arg-type]
-    role = {letter: READS if letter not in result else FOLLOWS if letter in given else MAKES for letter in kernel}
+    role = {letter: READS if letter in equation.read else FOLLOWS if letter in given else MAKES for letter in kernel}
     p.bind("kernel", *((known[letter], role[letter]) for letter in kernel))
     if layer.bias_axes:
         p.bind("bias", *((known[letter], FOLLOWS) for letter in result if letter in layer.bias_axes))

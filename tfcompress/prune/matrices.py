@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfcompress.core.einsum import Equation
 from tfcompress.core.flavor import keras
 from tfcompress.prune.targets import DEPTHWISE, TRANSPOSED, Target
 
@@ -71,10 +72,9 @@ def _windows(x: tf.Tensor, layer: Any, inputs: int) -> tf.Tensor:
 def _einsum(target: Target) -> MatrixView:
     """An EinsumDense whose kernel shares no index with both input and output."""
     layer, shape = target.layer, target.shape
-    operands, result = layer.equation.replace(" ", "").split("->")
-    given, kernel = operands.split(",")
-    summed = [c for c in kernel if c not in result]
-    if any(c in given and c in result for c in kernel) or not summed:
+    equation = Equation.of(layer.equation)
+    given, kernel, summed = equation.given, equation.kernel, equation.read
+    if equation.shared or not summed:
         raise ValueError(
             f"A score that compensates needs an EinsumDense without a kernel for each group. Received: {target.name!r} "
             f"with {layer.equation!r}"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core import flavor
+from tfcompress.core.einsum import Equation
 from tfcompress.core.flavor import keras
 from tfcompress.core.projected import Mask, attach, mask_of, project
 from tfcompress.core.select import matcher
@@ -45,11 +46,9 @@ class Target:
         """The axis of input channels: of an EinsumDense the last one that it sums over."""
         rank = len(self.shape)
         if isinstance(self.layer, _LAYERS.EinsumDense):
-            operands, result = self.layer.equation.replace(" ", "").split("->")
-            letters = operands.split(",")[1]
-            summed = [axis for axis, letter in enumerate(letters) if letter not in result]
-            if summed and len(letters) == rank:
-                return summed[-1]
+            equation = Equation.of(self.layer.equation)
+            if equation.read and len(equation.kernel) == rank:
+                return equation.kernel.index(equation.read[-1])
         return rank - 2 if self.axis == rank - 1 else rank - 1
 
     def value(self) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from tfcompress.core import flavor
+from tfcompress.core.einsum import Equation
 from tfcompress.core.flavor import keras
 from tfcompress.core.grid import Grid
 from tfcompress.core.opaque import Weight
@@ -18,11 +19,10 @@ def _einsum_axes(layer: Any) -> tuple[int, ...] | None:
 
     None where the kernel shares an axis with both (a batch of kernels), which runtimes hold with one scale.
     """
-    operands, output = layer.equation.replace(" ", "").replace("...", "").split("->")
-    inputs, kernel = operands.split(",")
-    if any(letter in inputs and letter in output for letter in kernel):
+    equation = Equation.of(layer.equation)
+    if equation.shared:
         return None
-    return tuple(position - len(kernel) for position, letter in enumerate(kernel) if letter in output)
+    return tuple(axis - len(equation.kernel) for axis, letter in enumerate(equation.kernel) if letter in equation.made)
 
 
 def _owners(layer: Any) -> dict[int, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras as keras3
 
+from tfcompress.core.einsum import Equation
 from tfcompress.core.keras3.graph import flatten, is_symbolic, keras, map_structure, operation_name
 
 
@@ -83,9 +84,9 @@ def settle_shapes(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> None:
         return
     if not isinstance(layer, keras.layers.EinsumDense) or "..." in layer.equation:
         return
-    operands, result = layer.equation.replace(" ", "").split("->")
-    sizes = dict(zip(operands.split(",")[0], flatten((args, kwargs))[0].shape, strict=True))
-    known = (sizes.get(letter) if size is None else size for letter, size in zip(result, outputs.shape, strict=True))
+    equation = Equation.of(layer.equation)
+    sizes = dict(zip(equation.given, flatten((args, kwargs))[0].shape, strict=True))
+    known = (sizes.get(c) if size is None else size for c, size in zip(equation.made, outputs.shape, strict=True))
     outputs._shape = tuple(known)  # no public way
 
 
