@@ -1,6 +1,5 @@
 """What is in a `.tflite` file: operations, tensors, bytes, multiply-accumulates, zeros. Nothing is run."""
 
-import gzip
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from tflite_export.constants import Census, census
+from tflite_export.files import gzipped
 from tflite_export.flatbuffer import File, content_of, name_of, read
 from tflite_export.graph import FLOATS, Model, Operator, Subgraph, Tensor
 from tflite_export.macs import kernels, macs
@@ -168,8 +168,8 @@ class Description:
         return sum(row.zeros * row.size for row in self.kernels) / size if size else 0.0
 
     def gzip_bytes(self) -> int:
-        """Size of the file after gzip at its strongest setting: what a download costs."""
-        return len(gzip.compress(self.content, 9, mtime=0))
+        """Size of the smallest gzip file of it, as `Exported.save("model.tflite.gz")` writes it: a download's cost."""
+        return len(gzipped(self.content))
 
     @cached_property
     def bytes_by_tensor(self) -> dict[str, int]:

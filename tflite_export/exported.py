@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tflite_export.files import write_whole
+from tflite_export.files import gzipped, write_whole
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class Exported:
         """Writes the file whole or not at all.
 
         Args:
-            path: the target, usually ending in `.tflite`; its folder must exist.
+            path: the target, usually ending in `.tflite`; its folder must exist. With `.gz` at its end it is packed,
+                for downloads.
 
         Returns:
             The path that was written.
@@ -84,7 +85,8 @@ class Exported:
         Raises:
             ExportError: the target cannot be written; nothing is left behind.
         """
-        return write_whole(path, self.content)
+        packed = os.fspath(path).endswith(".gz")
+        return write_whole(path, gzipped(self.content) if packed else self.content)
 
     def __len__(self) -> int:
         return len(self.content)

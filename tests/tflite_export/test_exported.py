@@ -1,5 +1,6 @@
 """A file in memory and its report; written whole or not at all."""
 
+import gzip
 import os
 import stat
 
@@ -28,6 +29,8 @@ def test_saves_the_bytes_and_returns_the_path(tmp_path):
     Exported(b"second", REPORT).save(str(path))
     assert path.read_bytes() == b"second"
     assert [p.name for p in tmp_path.iterdir()] == ["model.tflite"]
+    packed = exported.save(tmp_path / "model.tflite.gz")
+    assert packed.read_bytes() != exported.content == gzip.decompress(packed.read_bytes())
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
