@@ -8,6 +8,7 @@ import tfcompress as tfc
 import tflite_export
 from tests.factorize.exact import error
 from tests.zoo import answers
+from tfcompress.core import flavor
 from tfcompress.core.macs import macs_of
 from tfcompress.core.replay import calls
 
@@ -294,3 +295,99 @@ def test_wrong_arguments_are_refused():
         tfc.factorize_model(network(), 4, select="nothing")
     with pytest.raises(ValueError, match="`data` for input"):
         tfc.factorize_model(network(), 4, data=np.zeros((4, 3, 3, 3)))
+
+
+@flavor.register
+class Tied(layers.Layer):
+    """Scores of words by the table that they were looked up in."""
+
+    def __init__(self, table, **kwargs):
+        super().__init__(**kwargs)
+        self.table = table
+
+    def call(self, x):
+        return tf.matmul(x, tf.convert_to_tensor(self.table.embeddings), transpose_b=True)
+
+
+def test_a_table_that_two_layers_read_stays_whole():
+    table = layers.Embedding(60, 16, name="words")
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Dense(16, name="body")(table(inputs))
+    model = keras.Model(inputs, Tied(table, name="scores")(x))
+    small = tfc.factorize_model(model, 2)
+    assert small.count_params() == model.count_params() - 16 * 16 + 2 * 2 * 16
+    assert done(small)["words"] == "full rank kept: its embeddings is also that of 'scores'"
+
+
+def test_a_budget_of_a_model_in_which_nothing_may_change_says_why():
+    adapted = tfc.add_lora(keras.Sequential([keras.Input((32,)), layers.Dense(32, name="body")]), 2)
+    with pytest.raises(ValueError, match=r"no layer of .* may change. body: .*`tfcompress.finalize` or `merge_lora`"):
+        tfc.factorize_model(adapted, {"params": 0.5})
+
+
+def test_bytes_are_those_of_the_type_that_holds_them():
+    inputs = x = keras.Input((64,))
+    for _ in range(3):
+        x = layers.Dense(64, activation="relu", dtype="float16")(x)
+    model = keras.Model(inputs, x)
+    small = tfc.factorize_model(model, {"bytes": 0.5})
+    sizes = [sum(np.asarray(w).nbytes for w in one.get_weights()) for one in (model, small)]
+    assert 0.4 * sizes[0] < sizes[1] <= 0.5 * sizes[0]
+
+
+def test_a_budget_of_what_is_not_known_is_refused():
+    inputs = keras.Input((None, 64))
+    x = layers.GlobalAveragePooling1D()(layers.Dense(64, name="along")(inputs))
+    model = keras.Model(inputs, layers.Dense(64)(x))
+    with pytest.raises(ValueError, match="those of along are not, as with inputs of any size"):
+        tfc.factorize_model(model, {"macs": 0.5})
+    assert tfc.factorize_model(model, {"params": 0.5}).count_params() <= 0.5 * model.count_params()
+
+
+def test_data_may_be_a_generator_and_of_any_length():
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((None, 24))
+    model = keras.Model(inputs, layers.Dense(24)(layers.Dense(24)(inputs)))
+    batches = [rng.normal(size=(4, length, 24)).astype("float32") for length in (3, 7, 5)]
+    small = tfc.factorize_model(model, {"params": 0.6}, data=(batch for batch in batches))
+    assert small.count_params() <= 0.6 * model.count_params()
+
+
+@pytest.mark.parametrize(("rank", "expected"), [({"error": 1e-3}, 4), ({"params": 0.05}, 4)])
+def test_very_low_ranks_are_found(rank, expected):
+    rng = np.random.default_rng(0)
+    model = keras.Sequential([keras.Input((256,)), layers.Dense(256, use_bias=False, name="body")])
+    model.set_weights([(rng.normal(size=(256, 4)) @ rng.normal(size=(4, 256))).astype("float32")])
+    assert tfc.factorize_model(model, rank).layers[-2].units == expected
+
+
+def test_errors_find_the_ranks_of_both_sides():
+    rng = np.random.default_rng(0)
+    kernel = np.einsum("ia,hwab,bo->hwio", rng.normal(size=(24, 3)), rng.normal(size=(3, 3, 3, 5)),
+                       rng.normal(size=(5, 32)))  # fmt: skip
+    model = keras.Sequential([keras.Input((8, 8, 24)), layers.Conv2D(32, 3, use_bias=False, name="body")])
+    model.set_weights([kernel.astype("float32")])
+    small = tfc.factorize_model(model, {"error": 1e-3}, method="tucker2")
+    assert done(small)["body"].startswith("tucker2, ranks 3 and 5")
+
+
+def test_numbers_of_numpy_are_numbers():
+    model = network()
+    plain, numpy = (tfc.factorize_model(model, rank) for rank in (3, np.int64(3)))
+    assert [w.shape for w in plain.get_weights()] == [w.shape for w in numpy.get_weights()]
+    assert tfc.factorize_model(model, np.float32(0.25)).count_params() < model.count_params()
+
+
+def test_a_method_that_does_not_fit_the_window_says_so():
+    model = keras.Sequential([keras.Input((9, 4)), layers.Conv1D(32, 3, name="body")])
+    said = done(tfc.factorize_model(model, 2, method="spatial"))["body"]
+    assert said == "full rank kept: the method is not for its window, strides and padding"
+
+
+def test_a_tables_regularizer_of_activity_sees_its_output():
+    model = keras.Sequential([keras.Input((5,), dtype="int32"),
+                              layers.Embedding(80, 32, activity_regularizer=keras.regularizers.L1(1.0), name="words")])
+    small = tfc.factorize_model(model, 4)
+    x = np.arange(10).reshape(2, 5)
+    shares = [np.abs(np.asarray(one(x))).sum() / float(sum(one.losses)) for one in (model, small)]
+    assert shares[0] == pytest.approx(shares[1], rel=1e-4)

@@ -10,6 +10,7 @@ from tests.zoo import answers
 from tfcompress.core.budgets import cost_of
 from tfcompress.core.replay import calls
 from tfcompress.core.trace import trace
+from tfcompress.factorize import sensitivity
 from tfcompress.factorize.budget import Choices, distribute
 from tfcompress.factorize.candidates import candidates
 from tfcompress.factorize.covariance import second_moments
@@ -58,6 +59,24 @@ def test_what_cannot_be_held_is_refused():
     assert distribute(choices, {"macs": 10}, {"macs": 10}) == [0]
 
 
+def test_two_kinds_are_held_where_one_price_for_both_finds_nothing():
+    choices = [Choices(np.array([[10.0, 10.0], [2.0, 6.0], [5.0, 2.0]]), np.array([0.0, 0.5, 0.5]))]
+    assert distribute(choices, {"macs": 10, "params": 10}, {"macs": 3, "params": 7}) == [1]
+    rng = np.random.default_rng(1)
+    refused = held = 0
+    for _ in range(60):
+        some = [Choices(np.vstack([[10, 10], rng.uniform(1, 9, (4, 2))]), np.r_[0.0, rng.uniform(size=4)])
+                for _ in range(3)]  # fmt: skip
+        limits = rng.uniform(10, 20, 2)
+        if np.isfinite(best(some, limits)):
+            try:
+                distribute(some, {"macs": 30, "params": 30}, {"macs": limits[0], "params": limits[1]})
+                held += 1
+            except ValueError:
+                refused += 1
+    assert held > 20 and refused <= 0.05 * held
+
+
 def network():
     inputs = keras.Input((6, 6, 2))
     x = layers.Conv2D(5, 3, strides=2, padding="same", name="conv")(inputs)
@@ -75,7 +94,7 @@ def test_costs_are_counted_by_hand():
 def test_second_moments_are_those_of_patches_by_hand():
     model = trace(network())
     targets, _ = candidates(model, None)
-    roots = second_moments(model, targets, X)
+    roots = second_moments(model, targets, [[X[:30]], [X[30:]]])
     padded = np.pad(X.astype("float64"), ((0, 0), (0, 1), (0, 1), (0, 0)))  # "same" of 6 with stride 2: all at the end
     rows = np.array([padded[n, i : i + 3, j : j + 3].ravel() for n in range(40) for i in (0, 2, 4) for j in (0, 2, 4)])
     moment = rows.T @ rows / len(rows)
@@ -88,7 +107,7 @@ def test_the_moment_of_a_table_counts_its_rows():
     inputs = keras.Input((4,), dtype="int32")
     model = trace(keras.Model(inputs, layers.Embedding(5, 3)(inputs)))
     targets, _ = candidates(model, None)
-    (root,) = second_moments(model, targets, np.array([[0, 0, 1, 3], [0, 3, 3, 3]])).values()
+    (root,) = second_moments(model, targets, [[np.array([[0, 0, 1, 3], [0, 3, 3, 3]])]]).values()
     shares = np.array([3, 1, 0, 4, 0]) / 8
     np.testing.assert_allclose(root**2, shares + 0.01 * shares.mean(), rtol=1e-6)
 
@@ -97,10 +116,10 @@ def test_changes_are_measured_and_the_model_stays():
     model = trace(network())
     before = [w.copy() for w in model.get_weights()]
     targets, _ = candidates(model, None)
-    sensitivity = Sensitivity(model, X)
+    measured = Sensitivity(model, [[X[:25]], [X[25:]]])
     spectrum = Spectrum(targets[0].kernel, "svd")
     options = [Option("svd", (rank,), spectrum.error((rank,))) for rank in (1, 2, 3, 4)]
-    changes = sensitivity.changes(targets[0], [spectrum], options)
+    changes = measured.changes(targets[0], [spectrum], options)
     w, b = model.get_layer("conv").get_weights()
     p = answers(model, X).astype("float64")
     for option, change in zip(options, changes, strict=True):
@@ -108,8 +127,31 @@ def test_changes_are_measured_and_the_model_stays():
         rank = option.ranks[0]
         model.get_layer("conv").set_weights([((u[:, :rank] * s[:rank]) @ v[:rank]).reshape(w.shape), b])
         q = answers(model, X).astype("float64")
-        measured = np.mean(np.sum(p * np.log(p / q), -1))
-        assert 0.5 * measured - 1e-6 <= change <= 2 * measured + 1e-6
+        moved = np.mean(np.sum(p * np.log(p / q), -1))
+        assert 0.5 * moved - 1e-6 <= change <= 2 * moved + 1e-6
         model.get_layer("conv").set_weights([w, b])
     assert all(np.array_equal(a, c) for a, c in zip(before, model.get_weights(), strict=True))
     assert len(calls(model)) == 3
+
+
+def test_what_is_masked_in_every_row_does_not_count():
+    rng = np.random.default_rng(0)
+    before = rng.normal(size=(50, 4))
+    after = before + rng.normal(size=(50, 4)) * 0.1
+    expected = np.mean(np.mean((before - after) ** 2, 0) / np.var(before, 0))
+    assert sensitivity._distance(before, after) == pytest.approx(expected)
+    for hidden in (-1e9, -np.inf):
+        masked = [np.hstack([values, np.full((50, 2), hidden)]) for values in (before, after)]
+        assert sensitivity._distance(*masked) == pytest.approx(expected)
+    after[3, 1] = np.nan
+    assert 1e6 < sensitivity._distance(before, after) < np.inf
+
+
+def test_rows_of_large_inputs_are_taken_some_at_a_time(monkeypatch):
+    model = trace(network())
+    targets, _ = candidates(model, None)
+    whole = second_moments(model, targets, [[X]])
+    monkeypatch.setattr("tfcompress.factorize.covariance._NUMBERS", 6 * 6 * 2 * 8)
+    parts = second_moments(model, targets, [[X]])
+    for target in targets:
+        np.testing.assert_allclose(parts[id(target.layer)], whole[id(target.layer)], rtol=1e-6)

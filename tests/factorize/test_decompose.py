@@ -122,3 +122,18 @@ def test_without_tensorly_the_command_that_installs_it_is_named(monkeypatch):
     with pytest.raises(ImportError, match="Tucker-2 and CP need tensorly"):
         Spectrum(kernel((3, 3, 4, 6)), "cp")
     assert len(decompose(kernel((3, 3, 4, 6)), "spatial", [2])) == 2
+
+
+@pytest.mark.parametrize(("shape", "method", "ranks", "message"), [
+    ((4, 4), "magic", [1], "`method` must be one of svd"), ((4, 4), "svd", [0], "`ranks` must be 1 whole numbers"),
+    ((4, 4), "svd", [-1], "at least 1"), ((4, 4), "spatial", [1], "at least 4 axes for 'spatial'"),
+    ((3, 3, 4, 4), "tucker2", [2], "`ranks` must be 2 whole numbers"), ((4,), "svd", [1], "at least 2 axes"),
+])  # fmt: skip
+def test_what_cannot_be_decomposed_is_refused(shape, method, ranks, message):
+    with pytest.raises(ValueError, match=message):
+        decompose(np.ones(shape), method, ranks)
+
+
+def test_kernels_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="`kernel` must be finite"):
+        decompose(np.full((3, 3, 4, 4), np.nan), "svd", [2])

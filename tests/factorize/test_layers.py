@@ -1,5 +1,7 @@
 """The public layers: products from the start, saved, loaded, trained and opened like others."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -97,3 +99,19 @@ def test_wrong_ranks_are_refused(rank):
 def test_wrong_methods_are_refused():
     with pytest.raises(ValueError, match="`method` must be one of svd"):
         FactorizedConv2D(5, 3, 2, method="auto")
+
+
+@pytest.mark.parametrize("make", [
+    lambda how: FactorizedDense(6, 6, kernel_initializer=how),
+    lambda how: FactorizedConv2D(6, 1, 6, kernel_initializer=how),
+])  # fmt: skip
+def test_a_seed_gives_each_part_numbers_of_its_own(make):
+    layer, again = (make(keras.initializers.GlorotUniform(seed=3)) for _ in range(2))
+    for one in (layer, again):
+        one.build((None, 6) if isinstance(one, FactorizedDense) else (None, 4, 4, 6))
+    kernels = [w.reshape(6, 6) for w in layer.get_weights() if w.ndim > 1]
+    assert not any(np.array_equal(a, b) for a, b in itertools.combinations(kernels, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(layer.get_weights(), again.get_weights(), strict=True))
+    assert layer.get_config()["kernel_initializer"] == type(layer).from_config(layer.get_config()).get_config()[
+        "kernel_initializer"]  # fmt: skip
+    assert layer.get_config()["kernel_initializer"]["config"]["seed"] == 3

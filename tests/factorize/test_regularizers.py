@@ -82,9 +82,19 @@ def test_training_under_it_lowers_the_rank_that_energy_asks_for():
 
 
 def test_models_without_kernels_and_wrong_arguments_are_refused():
-    with pytest.raises(ValueError, match="`NuclearNorm` needs kernels with a low-rank form"):
+    with pytest.raises(ValueError, match="NuclearNorm needs kernels with a low-rank form"):
         NuclearNorm(1.0).attach(keras.Sequential([keras.Input((4,)), layers.BatchNormalization()]))
-    with pytest.raises(ValueError, match="`strength` must be above 0"):
+    with pytest.raises(ValueError, match="`strength` must be a finite number above 0"):
         NuclearNorm(0)
     with pytest.raises(ValueError, match="`method` must be one of tucker2"):
         NuclearNorm(1.0, method="cp")
+
+
+def test_layers_with_adapters_are_none_and_selected_ones_without_a_form_are_named():
+    model = keras.Sequential([keras.Input((16,)), layers.Dense(16, name="one"), layers.Dense(16, name="two")])
+    adapted = tfc.add_lora(model, 2, select="one", base="int4", train="two")
+    with pytest.raises(ValueError, match=r"NuclearNorm needs kernels with a low-rank form.*'one': its weights are"):
+        NuclearNorm(1.0).attach(adapted)
+    with pytest.raises(ValueError, match="'deep': DepthwiseConv2D has no low-rank form here"):
+        NuclearNorm(1.0, select=["deep", "flat"]).attach(keras.Sequential([
+            keras.Input((8, 8, 4)), layers.DepthwiseConv2D(3, name="deep"), layers.Conv2D(4, 1, name="flat")]))

@@ -99,7 +99,7 @@ def test_a_quantized_model_is_penalized_and_a_file_is_plain(tmp_path):
 
 @pytest.mark.parametrize("strength", [0, -1.0, True, "much"])
 def test_wrong_strengths_are_refused(strength):
-    with pytest.raises(ValueError, match="`strength` must be above 0"):
+    with pytest.raises(ValueError, match="`strength` must be a finite number above 0"):
         L1(strength)
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.remake import remake
+from tfcompress.core.scalars import is_finite
 
 
 class Regularizer(keras.callbacks.Callback):
@@ -28,9 +29,9 @@ class Regularizer(keras.callbacks.Callback):
 
     def __init__(self, strength: float, select: Any = None) -> None:
         super().__init__()
-        if isinstance(strength, bool) or not isinstance(strength, int | float) or not strength > 0:
-            raise ValueError(f"`strength` must be above 0. Received: strength={strength!r}")
-        self.strength, self.select = strength, select
+        if not is_finite(strength) or not strength > 0:
+            raise ValueError(f"`strength` must be a finite number above 0. Received: strength={strength!r}")
+        self.strength, self.select = float(strength), select
         self._attached: list[tuple[Any, list[Callable[[], None]]]] = []  # (model, what takes its penalties away)
 
     @abstractmethod

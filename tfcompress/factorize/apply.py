@@ -12,6 +12,7 @@ from tfcompress.core.compressed import noted
 from tfcompress.core.finite import check_finite
 from tfcompress.core.projected import carry, plain_constraint
 from tfcompress.core.replay import Call, replay
+from tfcompress.core.samples import Samples, inputs_of
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import transformed_layers
 from tfcompress.factorize.budget import Choices, distribute
@@ -32,6 +33,7 @@ from tfcompress.factorize.target import Target
 
 #: What becomes of each layer, by its id: a way to write it, or why it stays.
 Plan = dict[int, Option | str]
+_SAMPLES = 512  # of the data, at most
 
 
 def factorize_model(model: Any, rank: Any, *, method: str = "auto", select: Any = None, data: Any = None) -> Any:
@@ -60,7 +62,7 @@ def factorize_model(model: Any, rank: Any, *, method: str = "auto", select: Any 
         select: which layers: a layer class, a name pattern ("head/*"), a layer, a predicate, or a list of these.
         data: samples: arrays, or an iterable of batches. With them errors are those of the layers' outputs, SVD is
             weighted by what the layers read, and a budget goes by the measured change of the model's answers; without
-            them every layer's relative error counts the same. The first 512 are used.
+            them every layer's relative error counts the same. The first 512 are used, and read once.
 
     Returns:
         A new, uncompiled Functional model, ready to be trained, pruned, quantized and exported.
@@ -91,10 +93,14 @@ def factorize_model(model: Any, rank: Any, *, method: str = "auto", select: Any 
     flat = trace(model)
     _check_plain(flat)
     targets, notes = candidates(flat, select, rules if isinstance(rules, Mapping) else None)
-    roots = second_moments(flat, targets, data) if data is not None and targets else {}
+    batches = None if data is None else list(Samples(data, inputs_of(flat), limit=_SAMPLES))  # read once
+    roots = second_moments(flat, targets, batches) if batches is not None and targets else {}
     found = functools.partial(_spectra, method=method, roots=roots)
     if budget is not None:
-        plan = _by_budget(flat, targets, found, budget, data)
+        if not targets:
+            said = "; ".join(f"{name}: {note}" for name, note in list(notes.items())[:10]) or "no layer has a kernel"
+            raise ValueError(f"`rank` {dict(budget)!r} cannot be held: no layer of {model.name!r} may change. {said}")
+        plan = _by_budget(flat, targets, found, budget, batches)
     else:
         plan = _by_rules(targets, found, rules)
     maker = _Maker(flat, targets, plan, roots)
@@ -118,18 +124,26 @@ def _by_rules(targets: Sequence[Target], found: Any, rules: Any) -> Plan:
     for target in targets:
         rule = rules if isinstance(rules, Rule) else target.rule
         spectra = found(target, rule)
-        plan[id(target.layer)] = option_of(target, spectra, rule) if spectra else _UNKNOWN
+        plan[id(target.layer)] = option_of(target, spectra, rule) if spectra else _UNFIT
     return plan
 
 
-_UNKNOWN = "the method does not take its strides and padding"
+_UNFIT = "the method is not for its window, strides and padding"
 
 
-def _by_budget(flat: Any, targets: Sequence[Target], found: Any, budget: Mapping[str, Any], data: Any) -> Plan:
+def _by_budget(
+    flat: Any, targets: Sequence[Target], found: Any, budget: Mapping[str, Any], batches: list[list[np.ndarray]] | None
+) -> Plan:
     whole = cost_of(flat)
     limits = limits_of(budget, whole, "rank")
     kinds = list(limits)
-    measured = Sensitivity(flat, data) if data is not None and targets else None
+    unknown = [target.layer.name for target in targets if "macs" in kinds and target.costs()["macs"] is None]
+    if unknown:
+        raise ValueError(
+            f"`rank['macs']` needs multiply-accumulates that are known: those of {', '.join(unknown[:10])} are not, as "
+            f"with inputs of any size. Received: rank={dict(budget)!r}"
+        )
+    measured = Sensitivity(flat, batches) if batches is not None else None
     plan: Plan = {}
     layers: list[Choices] = []
     ways: list[tuple[Target, list[Option]]] = []
@@ -138,7 +152,7 @@ def _by_budget(flat: Any, targets: Sequence[Target], found: Any, budget: Mapping
         options = [Option(s.method, ranks, s.error(ranks)) for s in spectra for ranks in s.grid
                    if target.pays(s.method, ranks) and _saves(target, s.method, ranks, kinds)]  # fmt: skip
         if not options:
-            plan[id(target.layer)] = f"does not pay: no rank lowers its {' or '.join(kinds)}" if spectra else _UNKNOWN
+            plan[id(target.layer)] = f"does not pay: no rank lowers its {' or '.join(kinds)}" if spectra else _UNFIT
             continue
         changes = measured.changes(target, spectra, options) if measured else np.array([o.error**2 for o in options])
         costs = [target.costs(), *(target.costs((o.method, o.ranks)) for o in options)]

@@ -1,5 +1,6 @@
 """One budget for a whole model: which layers give up how much of their rank."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,8 @@ def distribute(layers: Sequence[Choices], whole: Mapping[str, int], limits: Mapp
 
         min sum of changes  subject to  sum of costs <= budget
 
-    by a Lagrange multiplier found by bisection; then single layers are given back what still fits.
+    by Lagrange multipliers, one for each kind: their ratios are tried, their size is found by bisection. Then single
+    layers are given back what still fits.
 
     Args:
         layers: what each may be; costs in the order of the limits' kinds.
@@ -49,20 +51,32 @@ def distribute(layers: Sequence[Choices], whole: Mapping[str, int], limits: Mapp
     def cost(chosen: Sequence[int]) -> np.ndarray:
         return rest + sum((layer.costs[n] for layer, n in zip(layers, chosen, strict=True)), np.zeros(len(kinds)))
 
-    def at(price: float) -> list[int]:
-        return [int(np.argmin(layer.changes + price * (layer.costs / total).sum(1))) for layer in layers]
+    def at(prices: np.ndarray) -> list[int]:
+        return [int(np.argmin(layer.changes + layer.costs @ (prices / total))) for layer in layers]
 
-    low, high = 1e-12, 1e12
-    if (cost(at(high)) > most).any():
-        least = dict(zip(kinds, map(int, cost(at(high))), strict=True))
+    found: list[list[int]] = []
+    for ratio in _ratios(len(kinds)):
+        low, high = 1e-12, 1e12
+        if (cost(at(high * ratio)) > most).any():
+            continue
+        while high > 1.5 * low if len(kinds) > 1 else high > (1 + 1e-12) * low:
+            middle = float(np.sqrt(low * high))
+            low, high = (low, middle) if (cost(at(middle * ratio)) <= most).all() else (middle, high)
+        chosen = at(high * ratio)
+        found.append(_given_back(layers, chosen, most - cost(chosen)))
+    if not found:
+        least = dict(zip(kinds, map(int, cost(at(np.full(len(kinds), 1e12)))), strict=True))
         raise ValueError(
             f"`rank`: at most {dict(limits)} cannot be held: at the lowest ranks of the layers that may change the "
             f"model has {least} of {dict(whole)}"
         )
-    for _ in range(80):
-        middle = float(np.sqrt(low * high))
-        low, high = (low, middle) if (cost(at(middle)) <= most).all() else (middle, high)
-    return _given_back(layers, at(high), most - cost(at(high)))
+    return min(found, key=lambda one: sum(layer.changes[n] for layer, n in zip(layers, one, strict=True)))
+
+
+def _ratios(kinds: int) -> list[np.ndarray]:
+    """Prices of the kinds to one another."""
+    steps = 4.0 ** np.arange(-4, 5) if kinds == 2 else 8.0 ** np.arange(-2, 3)
+    return [np.array([1.0, *rest]) for rest in itertools.product(steps, repeat=kinds - 1)]
 
 
 def _given_back(layers: Sequence[Choices], chosen: list[int], slack: np.ndarray) -> list[int]:

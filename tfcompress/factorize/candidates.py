@@ -41,16 +41,25 @@ def candidates(flat: Any, select: Any, rules: Mapping[str, Rule] | None = None) 
     found: list[Target] = []
     notes: dict[str, str] = {}
     uses: dict[int, list[Call]] = {}
+    holders: dict[int, dict[int, str]] = {}  # variable -> the layers that compute with it, by name
     for call in calls(flat):
         uses.setdefault(id(call.operation), []).append(call)
+        for variable in getattr(call.operation, "weights", ()):
+            holders.setdefault(id(variable), {})[id(call.operation)] = call.operation.name
     for group in uses.values():
         layer = group[0].operation
-        if not isinstance(layer, keras.layers.Layer) or not _has_kernel(layer):
+        if not isinstance(layer, keras.layers.Layer) or not has_kernel(layer):
             continue
-        target, reason = None, "not selected"
+        target: Target | None = None
+        reason = "not selected"
         if chosen(layer):
             target, reason = target_of(layer, group)
         rule = next((rule for fits, rule in named if fits(layer)), None)
+        if target is not None:
+            others = [repr(name) for key, name in holders[id(target.variable)].items() if key != id(layer)]
+            if others:
+                reason = f"its {target.weight} is also that of {', '.join(others)}"
+                target = None
         if target is not None and rules is not None:
             target, reason = (target, "") if rule else (None, "`rank` does not name it")
         if target is None:
@@ -80,6 +89,7 @@ def target_of(layer: Any, group: Sequence[Call] = ()) -> tuple[Target | None, st
     return (None, problem) if problem else (target, "")
 
 
-def _has_kernel(layer: Any) -> bool:
+def has_kernel(layer: Any) -> bool:
+    """Whether a layer has a weight that is more than a vector."""
     names = [(flavor.variable_name(v), len(v.shape)) for v in layer.weights]
     return any(rank > 1 and name != "bias" for name, rank in names)

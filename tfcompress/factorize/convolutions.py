@@ -102,9 +102,9 @@ class ConvTarget(Target):
 
     @property
     def methods(self) -> tuple[str, ...]:
-        # TensorFlow's convolutions of each channel alone take one stride for both axes.
-        uneven = len(set(self.layer.strides)) > 1 or (self.layer.padding == "causal" and not self._last)
-        return tuple(method for method in super().methods if not (uneven and method in _EACH_ALONE))
+        # The zeros of a causal padding go before the window by a layer that knows channels last alone.
+        unpadded = self.layer.padding == "causal" and not self._last
+        return tuple(method for method in super().methods if not (unpadded and method in _EACH_ALONE))
 
     def problem(self) -> str | None:
         groups = getattr(self.layer, "groups", 1)
@@ -144,4 +144,4 @@ class ConvTarget(Target):
         found = tf.image.extract_patches(
             tf.constant(values, "float32"), (1, *size, 1), (1, *strides, 1), (1, *dilation, 1), padding
         )
-        return np.asarray(found, "float64").reshape(-1, found.shape[-1])
+        return np.asarray(found).reshape(-1, found.shape[-1])

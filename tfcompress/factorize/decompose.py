@@ -20,6 +20,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
+
+from tfcompress.core.scalars import is_whole
 
 METHODS = ("svd", "tucker2", "cp", "spatial", "channel", "depthwise")
 _GRAM = 1 << 16  # numbers in a matrix from which on its Gram matrix is decomposed instead
@@ -38,14 +41,28 @@ def methods_of(shape: Sequence[int]) -> tuple[str, ...]:
     return tuple(method for method in METHODS if not (method == "spatial" and flat))
 
 
+def _check(shape: Sequence[int], method: str) -> None:
+    if method not in METHODS:
+        raise ValueError(f"`method` must be one of {', '.join(METHODS)}. Received: method={method!r}")
+    axes = 4 if method == "spatial" else 2
+    if len(shape) < axes or 0 in shape:
+        raise ValueError(
+            f"`kernel` must have at least {axes} axes for {method!r}, none empty. Received: {tuple(shape)}"
+        )
+
+
 def full_ranks(shape: Sequence[int], method: str) -> tuple[int, ...]:
     """The ranks at which a method gives any kernel of this shape exactly.
 
     Of CP it is a bound that always suffices, the product of the two smallest of the axes' sizes.
 
+    Raises:
+        ValueError: the method is unknown, or not for a kernel of so few axes.
+
     >>> full_ranks((3, 3, 16, 32), "tucker2"), full_ranks((3, 3, 16, 32), "spatial")
     ((16, 32), (48,))
     """
+    _check(shape, method)
     *window, inputs, outputs = shape
     places = math.prod(window)
     if method == "tucker2":
@@ -89,7 +106,7 @@ def decompose(
     Args:
         kernel: [..., inputs, outputs], the axes of the window first; a matrix has none.
         method: one of `methods_of(kernel.shape)`.
-        ranks: as many as the table above says; more than `full_ranks` are cut to these.
+        ranks: as many as the table above says, each at least 1; more than `full_ranks` are cut to these.
         root: of "svd" only: R with R R' the second moment of what the kernel is multiplied with, [n, n] lower
             triangular or the diagonal [n], n = window * inputs.
 
@@ -97,8 +114,13 @@ def decompose(
         float64 arrays in Keras' layouts, first applied first: kernels [..., inputs, outputs]; of a convolution of each
         channel alone [..., channels, multiplier].
 
+    Raises:
+        ValueError: the method is unknown or not for the kernel's axes; ranks of another number, or below 1; a kernel
+            that is not finite.
+        ImportError: Tucker-2 or CP without tensorly.
+
     Source: Zhang et al. 2016, arXiv:1505.06798 (svd); Jaderberg et al. 2014, arXiv:1405.3866 (spatial); Kim et al.
-    2016, arXiv:1511.06530 (tucker2); Lebedev et al. 2015, arXiv:1412.6553 (cp); Guo et al. 2018, arXiv:1806.08940
+    2016, arXiv:1511.06530 (tucker2); Lebedev et al. 2015, arXiv:1412.6553 (cp); Guo et al. 2018, arXiv:1808.05517
     (depthwise); Chen et al. 2021 (DRONE), Wang et al. 2024, arXiv:2403.07378 (weighted svd).
 
     >>> first, second = decompose(np.outer([1.0, 2.0], [3.0, 4.0, 5.0]), "svd", [1])
@@ -106,7 +128,14 @@ def decompose(
     [[3.0, 4.0, 5.0], [6.0, 8.0, 10.0]]
     """
     kernel = np.asarray(kernel, np.float64)
+    _check(kernel.shape, method)
+    if not np.isfinite(kernel).all():
+        raise ValueError("`kernel` must be finite. Received: NaN or infinity in it")
     limits = full_ranks(kernel.shape, method)
+    if len(ranks) != len(limits) or not all(map(is_whole, ranks)):
+        raise ValueError(
+            f"`ranks` must be {len(limits)} whole numbers of at least 1 for {method!r}. Received: {ranks!r}"
+        )
     ranks = [min(int(rank), limit) for rank, limit in zip(ranks, limits, strict=True)]
     if method == "svd":
         return _svd(kernel, ranks[0], root)
@@ -154,6 +183,12 @@ def thin_svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return scaled / np.maximum(values, 1e-300), values, right.T
 
 
+def principal(matrix: np.ndarray, count: int) -> np.ndarray:
+    """[rows, count]: orthonormal left singular vectors, those of the largest values first, whatever the rank is."""
+    _, vectors = np.linalg.eigh(matrix @ matrix.T)
+    return vectors[:, ::-1][:, :count]
+
+
 def balanced(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """The nearest matrix of a rank as two factors of equal norms."""
     left, values, right = thin_svd(matrix)
@@ -172,7 +207,8 @@ def _svd(kernel: np.ndarray, rank: int, root: np.ndarray | None) -> list[np.ndar
         first, second = balanced(matrix, rank)
     else:
         first, second = balanced(weighted(root, matrix), rank)
-        first = first / root[:, None] if root.ndim == 1 else np.linalg.solve(root.T, first)
+        first = first / root[:, None] if root.ndim == 1 else (
+            tf.linalg.triangular_solve(root, first, adjoint=True).numpy())  # fmt: skip
     ones = (1,) * (kernel.ndim - 2)
     return [first.reshape(*kernel.shape[:-1], rank), second.reshape(*ones, rank, -1)]
 

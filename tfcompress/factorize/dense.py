@@ -33,7 +33,7 @@ class DenseTarget(Target):
         return [first, _LAYERS.Dense.from_config({**without(config, *_OWN), **shared(self.layer, self.layer.name)})]
 
     def rows(self, values: np.ndarray) -> np.ndarray:
-        return values.reshape(-1, values.shape[-1]).astype("float64")
+        return values.reshape(-1, values.shape[-1])
 
 
 class EinsumTarget(Target):
@@ -107,7 +107,7 @@ class EinsumTarget(Target):
     def rows(self, values: np.ndarray) -> np.ndarray:
         axes = self._axes(values.ndim)
         last = np.moveaxis(values, axes, range(values.ndim - len(axes), values.ndim))
-        return last.reshape(-1, math.prod(self._read)).astype("float64")
+        return last.reshape(-1, math.prod(self._read))
 
 
 class EmbeddingTarget(Target):
@@ -120,11 +120,14 @@ class EmbeddingTarget(Target):
         return summed([(0 if count is not None else None, [0 if count is not None else None, count]) for count in each])
 
     def parts(self, method: str, ranks: Sequence[int]) -> list[Any]:
-        config = {**without(self.layer.get_config(), *_OWN, "embeddings_constraint"), "output_dim": ranks[0]}
-        table = _LAYERS.Embedding.from_config({**config, **shared(self.layer, f"{self.layer.name}.table")})
-        regularizer = config.get("embeddings_regularizer")
-        dense = _LAYERS.Dense(self.layer.output_dim, use_bias=False, kernel_regularizer=regularizer,
-                              **shared(self.layer, self.layer.name))  # fmt: skip
+        config = self.layer.get_config()
+        left = without(config, *_OWN, "embeddings_constraint", "activity_regularizer")
+        table = _LAYERS.Embedding.from_config(
+            {**left, "output_dim": ranks[0], **shared(self.layer, f"{self.layer.name}.table")})  # fmt: skip
+        dense = _LAYERS.Dense(
+            self.layer.output_dim, use_bias=False, kernel_regularizer=config.get("embeddings_regularizer"),
+            activity_regularizer=config.get("activity_regularizer"), **shared(self.layer, self.layer.name),
+        )  # fmt: skip
         return [table, dense]
 
     def rows(self, values: np.ndarray) -> np.ndarray:

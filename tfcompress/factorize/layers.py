@@ -5,6 +5,7 @@ from typing import Any
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.scalars import is_whole
 from tfcompress.factorize.convolutions import convolutions
 from tfcompress.factorize.decompose import METHODS
 
@@ -39,15 +40,18 @@ class FactorizedDense(keras.layers.Layer):
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         _check_rank(rank)
-        self.units, self.rank = units, rank
+        self.units, self.rank = units, int(rank)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.supports_masking = True
-        shared = {"kernel_initializer": kernel_initializer, "kernel_regularizer": kernel_regularizer,
-                  "dtype": flavor.dtype_policy(self)}  # fmt: skip
-        self.reduce = _LAYERS.Dense(rank, use_bias=False, name="reduce", **_apart(shared))
+        shared = {"kernel_regularizer": kernel_regularizer, "dtype": flavor.dtype_policy(self)}
+        self.reduce = _LAYERS.Dense(
+            self.rank, use_bias=False, kernel_initializer=_reseeded(kernel_initializer, 0), name="reduce", **shared
+        )
         self.expand = _LAYERS.Dense(
             units, activation=activation, use_bias=use_bias, bias_initializer=bias_initializer,
             bias_regularizer=bias_regularizer, activity_regularizer=activity_regularizer,
-            bias_constraint=bias_constraint, name="expand", **_apart(shared),
+            bias_constraint=bias_constraint, kernel_initializer=_reseeded(kernel_initializer, 1), name="expand",
+            **shared,
         )  # fmt: skip
 
     def build(self, input_shape: Any) -> None:
@@ -66,6 +70,7 @@ class FactorizedDense(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         config = self.expand.get_config()
         own = {key: config.get(key) for key in _DENSE}
+        own["kernel_initializer"] = keras.initializers.serialize(self.kernel_initializer)
         return {**super().get_config(), "units": self.units, "rank": self.rank, **own}
 
 
@@ -89,7 +94,7 @@ class FactorizedConv2D(keras.layers.Layer):
             those of the kernel are of all parts.
 
     Raises:
-        ValueError: `rank` or `method` is none.
+        ValueError: `rank` is out of range; `method` is unknown.
 
     >>> layer = FactorizedConv2D(32, 3, rank=4, method="spatial")
     >>> layer.build((None, 8, 8, 16))
@@ -108,9 +113,9 @@ class FactorizedConv2D(keras.layers.Layer):
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {', '.join(METHODS)}. Received: method={method!r}")
         _check_rank(rank, pair=method == "tucker2")
-        self.rank, self.method = rank if isinstance(rank, int) else tuple(rank), method
-        ranks = (rank, rank) if isinstance(rank, int) and method == "tucker2" else (
-            (rank,) if isinstance(rank, int) else tuple(rank))  # fmt: skip
+        ranks = tuple(map(int, rank)) if isinstance(rank, Sequence) else (int(rank),)
+        self.rank, self.method = ranks if isinstance(rank, Sequence) else ranks[0], method
+        ranks = ranks * 2 if len(ranks) == 1 and method == "tucker2" else ranks
         # Keras' own layer checks the arguments and holds them; it is never built.
         plain = _LAYERS.Conv2D(
             filters, kernel_size, strides=strides, padding=padding, data_format=data_format,
@@ -124,6 +129,10 @@ class FactorizedConv2D(keras.layers.Layer):
         self.parts = convolutions(
             {**config, "name": "conv", "trainable": True, "dtype": flavor.dtype_policy(self)}, method, ranks
         )
+        for place, part in enumerate(self.parts):
+            for key in ("kernel_initializer", "depthwise_initializer"):
+                if hasattr(part, key):
+                    setattr(part, key, _reseeded(getattr(part, key), place))
 
     def build(self, input_shape: Any) -> None:
         if self.built:  # type: ignore[has-type]
@@ -152,15 +161,19 @@ class FactorizedConv2D(keras.layers.Layer):
 _CONV = ("filters", "kernel_size", "strides", "padding", "data_format", "dilation_rate", *_DENSE)
 
 
-def _apart(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments for one of two layers: an initializer with a seed would give both the same numbers."""
-    initializer = arguments["kernel_initializer"]
-    again = keras.initializers.get(keras.initializers.serialize(keras.initializers.get(initializer)))
-    return {**arguments, "kernel_initializer": again}
+def _reseeded(initializer: Any, place: int) -> Any:
+    """A copy of an initializer for one of several layers: the same seed would give all of them the same numbers."""
+    found = keras.initializers.get(initializer)
+    if not isinstance(found, keras.initializers.Initializer):
+        return found
+    config = found.get_config()
+    if isinstance(config.get("seed"), int):
+        config["seed"] += place
+    return type(found).from_config(config)
 
 
 def _check_rank(rank: Any, pair: bool = False) -> None:
     ranks = rank if pair and isinstance(rank, (list, tuple)) and len(rank) == 2 else [rank]
-    if any(isinstance(r, bool) or not isinstance(r, int) or r < 1 for r in ranks):
+    if not all(map(is_whole, ranks)):
         raise ValueError(f"`rank` must be a whole number of at least 1{' or two of them' if pair else ''}. "
                          f"Received: rank={rank!r}")  # fmt: skip

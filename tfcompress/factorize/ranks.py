@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from tfcompress.core.budgets import KINDS
+from tfcompress.core.scalars import is_finite, is_whole
 from tfcompress.factorize.decompose import METHODS
 from tfcompress.factorize.spectrum import Spectrum
 from tfcompress.factorize.target import Target
@@ -32,7 +34,7 @@ class Option:
     """One way to write a layer.
 
     Attributes:
-        method: as of `decompose`; "" for the layer as it is.
+        method: as of `decompose`.
         ranks: as of `decompose`.
         error: relative error, as of `Spectrum`.
     """
@@ -85,18 +87,18 @@ def rule_of(rank: Any, argument: str = "rank") -> Rule:
         return Rule("vbmf")
     if isinstance(rank, Mapping) and len(rank) == 1 and next(iter(rank)) in _SHARES:
         kind, value = next(iter(rank.items()))
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+        if not is_finite(value) or not 0 < value < 1:
             raise ValueError(f"`{argument}[{kind!r}]` must be in (0, 1). Received: {value!r}")
         return Rule(kind, value)
-    if isinstance(rank, bool) or not isinstance(rank, (int, float)):
+    if not is_finite(rank):
         raise TypeError(
             f"`{argument}` must be a number, a ratio of the full rank, {{'energy': 0.9}}, {{'error': 0.1}}, 'vbmf', a "
             f"budget such as {{'macs': 0.5}}, or one of these by names of layers. Received: {argument}={rank!r}"
         )
-    if isinstance(rank, int) and rank >= 1:
-        return Rule("number", rank)
-    if isinstance(rank, float) and 0 < rank <= 1:
-        return Rule("ratio", rank)
+    if is_whole(rank):
+        return Rule("number", int(rank))
+    if not isinstance(rank, Integral) and 0 < rank <= 1:
+        return Rule("ratio", float(rank))
     raise ValueError(f"`{argument}` must be a whole number of at least 1 or a ratio in (0, 1]. Received: {rank!r}")
 
 
@@ -120,7 +122,8 @@ def option_of(target: Target, spectra: Sequence[Spectrum], rule: Rule) -> Option
     """The way to write a layer that a rule asks for, or the reason why it stays as it is."""
     if rule.kind in _SHARES:
         allowed = rule.value if rule.kind == "error" else math.sqrt(1 - rule.value)
-        found = [Option(s.method, ranks, s.error(ranks)) for s in spectra if (ranks := _least(target, s, allowed))]
+        least = [(spectrum, _least(target, spectrum, allowed)) for spectrum in spectra]
+        found = [Option(spectrum.method, ranks, spectrum.error(ranks)) for spectrum, ranks in least]
         best = min(found, key=lambda option: _price(target, option))
     else:
         spectrum = spectra[0]
@@ -145,12 +148,9 @@ def _given(spectrum: Spectrum, rule: Rule) -> tuple[int, ...]:
     return tuple(max(1, math.ceil(rule.value * limit - 1e-9)) for limit in spectrum.full)
 
 
-def _least(target: Target, spectrum: Spectrum, allowed: float) -> tuple[int, ...] | None:
-    """The cheapest ranks whose error is allowed; the full ones always are."""
-    if len(spectrum.full) == 1:
-        return next((ranks for ranks in spectrum.every if spectrum.error(ranks) <= allowed), spectrum.full)
-    fitting = [ranks for ranks in spectrum.every if spectrum.error(ranks) <= allowed]
-    return min(fitting, key=lambda ranks: _price(target, Option(spectrum.method, ranks, 0.0)), default=spectrum.full)
+def _least(target: Target, spectrum: Spectrum, allowed: float) -> tuple[int, ...]:
+    """The cheapest ranks whose error is allowed."""
+    return min(spectrum.within(allowed), key=lambda ranks: _price(target, Option(spectrum.method, ranks, 0.0)))
 
 
 def _price(target: Target, option: Option) -> tuple[int, int]:

@@ -9,7 +9,8 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.penalties import Regularizer
 from tfcompress.core.select import matcher
-from tfcompress.factorize.candidates import target_of
+from tfcompress.core.transformed import Transformed, transformed_layers
+from tfcompress.factorize.candidates import has_kernel, target_of
 from tfcompress.factorize.decompose import methods_of
 from tfcompress.factorize.target import Target
 
@@ -26,13 +27,14 @@ class NuclearNorm(Regularizer):
     Args:
         strength: factor of the penalty in the loss, > 0.
         select: which layers: a layer class, a name pattern, a layer, a predicate, or a list of these. Default: all that
-            `factorize_model` knows.
+            `factorize_model` knows. Layers with transformed weights (quantized, with adapters) are none of them.
         method: the form that convolutions are to take, which says what their matrices are: "svd" [window * inputs,
             outputs], "channel" [inputs, window * outputs], "spatial" [height * inputs, width * outputs], "tucker2" the
             first two, half each.
 
     Raises:
-        ValueError: `strength` is not above 0; the method is unknown.
+        ValueError: `strength` is not above 0; the method is unknown; when it is attached: there is nothing to penalize,
+            or a selected layer with a kernel has no low-rank form.
 
     Source: Fazel 2002, "Matrix rank minimization with applications"; for tensors the overlapped norm of Tomioka et al.
         2010, arXiv:1010.0789.
@@ -56,10 +58,22 @@ class NuclearNorm(Regularizer):
 
     def found(self, model: Any) -> list[tuple[Any, Any]]:
         matches = matcher(self.select, model)
-        targets = [target for layer in flavor.sublayers(model, recursive=True)
-                   if layer.built and matches(layer) and (target := target_of(layer)[0]) is not None]  # fmt: skip
-        if not targets:
-            raise ValueError(f"`NuclearNorm` needs kernels with a low-rank form. Received: {model.name!r}")
+        wrapped = {id(inner) for wrapper in transformed_layers(model)
+                   for inner in flavor.sublayers(wrapper, recursive=True)}  # fmt: skip
+        targets, reasons = [], []
+        for layer in flavor.sublayers(model, recursive=True):
+            if id(layer) in wrapped or not layer.built or not matches(layer):
+                continue
+            target, reason = target_of(layer)
+            if target is not None:
+                targets.append(target)
+            elif isinstance(layer, Transformed) or (self.select is not None and has_kernel(layer)):
+                reasons.append(f"{layer.name!r}: {reason}")
+        if not targets or (self.select is not None and reasons):
+            raise ValueError(
+                f"`select` of NuclearNorm needs kernels with a low-rank form. Received: {model.name!r}"
+                + (f" with {'; '.join(reasons[:10])}" if reasons else "")
+            )
         return [(target.layer, target.variable) for target in targets]
 
     def penalty(self, layer: Any, variable: Any) -> Callable[[tf.Tensor], tf.Tensor]:

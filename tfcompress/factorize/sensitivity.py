@@ -1,37 +1,41 @@
 """How much the answers of a model change when one of its layers has a lower rank."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
-from tfcompress.core.samples import Samples, inputs_of
 from tfcompress.factorize.ranks import Option
 from tfcompress.factorize.spectrum import Spectrum
 from tfcompress.factorize.target import Target
 
 _SAMPLES = 128
+_FAR = 1e12  # the change of a model whose answers are no numbers any more
 _PROBES = (0.1, 0.3, 0.6)  # relative errors at which a layer is tried, or what it has nearest to them
 
 
 class Sensitivity:
     """Measures on data; the model's weights are changed while it measures, and are as before afterwards.
 
-        change = mean KL(p || p')           of outputs that are shares of one
-                 mean (y - y')^2 / var(y)   of others
+        change = mean KL(p || p')              of outputs that are shares of one
+                 mean_c mean (y - y')^2 / var(y)   of others, c the channels of which var(y) is finite and not 0
 
     Args:
         flat: a flat graph.
-        data: samples of its inputs; the first 128 are used.
+        data: batches of its inputs, as of `Samples`; the first 128 rows are used.
     """
 
-    def __init__(self, flat: Any, data: Any) -> None:
-        self._flat = flat
-        columns = Samples(data, inputs_of(flat), limit=_SAMPLES).columns()
-        self._given = flavor.pack_like(flavor.graph_inputs(flat), [tf.convert_to_tensor(a) for a in columns])
-        self._run = tf.function(lambda given: flavor.flatten(flat(given, training=False)))
+    def __init__(self, flat: Any, data: Iterable[list[np.ndarray]]) -> None:
+        self._batches, rows = [], 0
+        for arrays in data:
+            tensors = [tf.convert_to_tensor(array[: _SAMPLES - rows]) for array in arrays]
+            self._batches.append(flavor.pack_like(flavor.graph_inputs(flat), tensors))
+            rows += len(arrays[0])
+            if rows >= _SAMPLES:
+                break
+        self._run = tf.function(lambda given: flavor.flatten(flat(given, training=False)), reduce_retracing=True)
         self._before = self._outputs()
 
     def changes(self, target: Target, spectra: Sequence[Spectrum], options: Sequence[Option]) -> np.ndarray:
@@ -59,13 +63,24 @@ class Sensitivity:
         return sum(_distance(p, q) for p, q in zip(self._before, after, strict=True))
 
     def _outputs(self) -> list[np.ndarray]:
-        return [np.asarray(output, "float64") for output in self._run(self._given)]
+        """[rows, channels] of each output."""
+        found = [[np.asarray(output, "float64") for output in self._run(given)] for given in self._batches]
+        flat = [[part.reshape(-1, part.shape[-1] if part.ndim > 1 else 1) for part in parts] for parts in found]
+        return [np.concatenate(parts) for parts in zip(*flat, strict=True)]
 
 
 def _distance(before: np.ndarray, after: np.ndarray) -> float:
-    shares = before.ndim > 1 and before.shape[-1] > 1 and before.min() >= 0 and (
-        np.abs(before.sum(-1) - 1) < 1e-3).all()  # fmt: skip
-    if shares:
+    """How far outputs [rows, channels] have moved; what is not finite afterwards has moved very far."""
+    if before.shape[-1] > 1 and before.min() >= 0 and (np.abs(before.sum(-1) - 1) < 1e-3).all():
         p, q = np.maximum(before, 1e-9), np.maximum(after, 1e-9)
-        return float(np.mean(np.sum(p * np.log(p / q), -1)))
-    return float(np.mean((before - after) ** 2) / max(float(np.var(before)), 1e-12))
+        moved = float(np.mean(np.sum(p * np.log(p / q), -1)))
+    else:
+        # A masked logit (-1e9, -inf) is the same in every row: it would drown the others or make them NaN.
+        known = np.isfinite(before).all(0)
+        spread = np.var(before[:, known], 0)
+        varies = spread > 1e-12 * np.mean(before[:, known] ** 2, 0)
+        if not varies.any():
+            return 0.0
+        changes = np.mean((before[:, known] - after[:, known]) ** 2, 0)
+        moved = float(np.mean(changes[varies] / spread[varies]))
+    return moved if np.isfinite(moved) else _FAR

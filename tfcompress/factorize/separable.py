@@ -76,4 +76,4 @@ class SeparableTarget(Target):
         if len(layer.kernel_size) == 1:
             values, kernel, dilation = values[:, None], kernel[None], (1, *dilation)
         found = tf.nn.depthwise_conv2d(values, kernel, (1, stride, stride, 1), padding, dilations=dilation)
-        return np.asarray(found, "float64").reshape(-1, found.shape[-1])
+        return np.asarray(found).reshape(-1, found.shape[-1])

@@ -12,8 +12,8 @@ from tfcompress.factorize.decompose import (
     compose,
     decompose,
     full_ranks,
+    principal,
     spatial_matrix,
-    thin_svd,
     weighted,
 )
 from tfcompress.factorize.vbmf import vbmf_rank
@@ -77,12 +77,20 @@ class Spectrum:
         count = _FITTED if self.method == "cp" else _EACH if self.root is None else _EACH // 2
         return [(rank,) for rank in steps(most, count)]
 
-    @property
-    def every(self) -> list[tuple[int, ...]]:
-        """All ranks where their errors are known in closed form, `grid` elsewhere."""
-        if self._table is None or len(self.full) == 2:
-            return self.grid
-        return [(rank,) for rank in range(1, self.full[0] + 1)]
+    def within(self, allowed: float) -> list[tuple[int, ...]]:
+        """Ranks whose error is allowed, none of which can be lowered; the full ones always are.
+
+        Among all ranks where their errors are known in closed form, among `grid` elsewhere.
+        """
+        if self._table is None:
+            found = [ranks for ranks in self.grid if self.error(ranks) <= allowed]
+            return found or [self.full]
+        fits = self._table <= allowed
+        fits[tuple(rank - 1 for rank in self.full)] = True
+        if fits.ndim == 1:
+            return [(int(np.argmax(fits)) + 1,)]
+        rows = np.flatnonzero(fits.any(1))
+        return [(int(row) + 1, int(np.argmax(fits[row])) + 1) for row in rows]
 
     def vbmf(self) -> tuple[int, ...]:
         """The ranks of what stands out of the kernel's noise; 0 where nothing does.
@@ -129,8 +137,8 @@ class Spectrum:
         if self.method != "tucker2":
             return decompose(self.kernel, self.method, self.full, self.root if self.method == "svd" else None)
         *_, inputs, outputs = self.kernel.shape
-        reads, _, _ = thin_svd(np.moveaxis(self.kernel, -2, 0).reshape(inputs, -1))
-        _, _, makes = thin_svd(self.kernel.reshape(-1, outputs))
+        reads = principal(np.moveaxis(self.kernel, -2, 0).reshape(inputs, -1), self.full[0])
+        makes = principal(self.kernel.reshape(-1, outputs).T, self.full[1]).T
         core = np.einsum("...io,ia,bo->...ab", self.kernel, reads, makes, optimize=True)
         return [reads, core, makes]
 
@@ -146,12 +154,13 @@ class Spectrum:
 
 
 def steps(limit: int, count: int) -> list[int]:
-    """At most so many ranks up to a limit, multiples of what integer kernels like where there are many.
+    """At most so many ranks up to a limit, multiples of what integer kernels like where there are many; and low ones.
 
     >>> steps(6, 24), steps(64, 4)
-    ([1, 2, 3, 4, 5, 6], [16, 32, 48, 64])
+    ([1, 2, 3, 4, 5, 6], [1, 4, 16, 32, 48, 64])
     """
     unit = 1 if limit < 16 else 4 if limit < 64 else 8
     while math.ceil(limit / unit) > count:
         unit += 1 if unit < 4 else unit % 8 or 8
-    return sorted({*range(unit, limit + 1, unit), limit})
+    low = itertools.takewhile(lambda rank: rank < unit, (4**n for n in itertools.count()))
+    return sorted({*low, *range(unit, limit + 1, unit), limit})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.replay import Call
@@ -76,8 +77,8 @@ class Target(ABC):
         """What the kernel is multiplied with, from the values of the layer's input.
 
         Returns:
-            float64 [positions, numbers of all axes of `kernel` but the last]; whole numbers [positions] that stand for
-            rows of the unit matrix; None where it is not known.
+            [positions, numbers of all axes of `kernel` but the last]; whole numbers [positions] that stand for rows of
+            the unit matrix; None where it is not known.
         """
 
     def fill(self, parts: Sequence[Any], factors: Sequence[np.ndarray]) -> None:
@@ -96,7 +97,8 @@ class Target(ABC):
         macs = None
         if known is not None:
             macs = sum(n * p for n, p in zip(numbers, [known[0]] if option is None else known[1], strict=True))
-        return {"macs": macs, "params": sum(numbers), "bytes": 4 * sum(numbers)}
+        size = tf.as_dtype(self.variable.dtype).size
+        return {"macs": macs, "params": sum(numbers), "bytes": size * sum(numbers)}
 
     def pays(self, method: str, ranks: Sequence[int]) -> bool:
         """Whether the factors take fewer numbers, and fewer multiply-accumulates where these are known."""
