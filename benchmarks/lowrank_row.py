@@ -27,7 +27,7 @@ def work(model: Any, x: Any, budget: float, stages: dict[str, Any]) -> None:
     after = tfc.summary(small)
     said = [row.done for row in after.rows]
     stages |= {
-        "macs": after.macs / before.macs, "params": after.parameters / before.parameters,
+        "params": after.parameters / before.parameters,
         "factorized": sum(", error" in text or "kernel error" in text for text in said),
         "kept": sum("does not pay" in text for text in said),
     }  # fmt: skip
@@ -36,7 +36,8 @@ def work(model: Any, x: Any, budget: float, stages: dict[str, Any]) -> None:
         raise ValueError("the outputs are not finite")
     stages["correlation"] = float(np.corrcoef(expected, received)[0, 1])
     file = tflite_export.export(tfc.calibrate(tfc.quantize_model(small), x), "int8")
-    stages["int8"] = not tflite_export.describe(file).float_operations()
+    described = tflite_export.describe(file)
+    stages |= {"macs": described.macs() / before.macs, "int8": not described.float_operations()}
     if not np.isfinite(outputs(tflite_export.Runner(file, process=True)(x))).all():
         raise ValueError("the file gives numbers that are not finite")
     stages["run"] = True

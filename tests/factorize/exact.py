@@ -5,10 +5,10 @@ import tensorflow as tf
 
 from tfcompress.core.replay import replay
 from tfcompress.core.trace import trace
-from tfcompress.factorize.apply import _Maker
 from tfcompress.factorize.candidates import candidates
 from tfcompress.factorize.decompose import full_ranks
 from tfcompress.factorize.ranks import Option
+from tfcompress.factorize.writer import Writer
 
 keras = tf.keras
 
@@ -34,7 +34,7 @@ def written(model, method, ranks=None):
     targets = [target for target in candidates(flat, None)[0] if method in target.methods]
     plan = {id(t.layer): Option(method, tuple(ranks or full_ranks(t.shape, method)), 0.0) for t in targets}
     costs = [target.costs((method, plan[id(target.layer)].ranks)) for target in targets]
-    return replay(flat, _Maker(flat, targets, plan, {}).call), costs
+    return replay(flat, Writer(flat, targets, plan, {}).call), costs
 
 
 def error(model, other, x):
