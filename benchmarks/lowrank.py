@@ -79,8 +79,8 @@ def measure(name: str, model: Any, options: argparse.Namespace, data: Any) -> No
         console.print(f"{time.perf_counter() - begin:5.0f} s  {method}: {tuned:.4f}", highlight=False)
     timed = {result.name: result for result in tflite_export.benchmark(files, runs=options.runs)}
     table = Table(title=f"{current()}, {name}: {before:.4f}, {options.macs} of the MACs or the least a method reaches")
-    for heading in ("method", "budget", "cut", "one epoch", "INT8 file", "MACs", "parameters", "float32 ms", "over original",
-                    "INT8 ms", "over original INT8"):  # fmt: skip
+    for heading in ("method", "budget", "cut", "one epoch", "INT8 file", "MACs", "parameters", "float32 ms",
+                    "over original", "INT8 ms", "over original INT8"):  # fmt: skip
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for method in ("original", *found):
         cut, tuned, integers, macs, params, share = found.get(method, (before, before, whole, 1.0, 1.0, 1.0))
@@ -89,7 +89,8 @@ def measure(name: str, model: Any, options: argparse.Namespace, data: Any) -> No
             own, base = timed[f"{method}{suffix}"], timed[f"original{suffix}"]
             ok = own.status == base.status == "ok"
             times += [f"{own.median:.3f}", f"{own.median / base.median:.3f}"] if ok else ["-", "-"]
-        table.add_row(method, f"{share:.2f}", *(f"{v:.4f}" for v in (cut, tuned, integers)), f"{macs:.3f}", f"{params:.3f}", *times)
+        accuracies = [f"{value:.4f}" for value in (cut, tuned, integers)]
+        table.add_row(method, f"{share:.2f}", *accuracies, f"{macs:.3f}", f"{params:.3f}", *times)
     console.print(table)
     best = max((m for m in found if found[m][3] <= 0.5), key=lambda m: found[m][1], default=None)
     held = [m for m in found if found[m][3] <= 0.5 and found[m][1] >= before - 0.01]
