@@ -49,7 +49,8 @@ def test_the_change_is_close_to_the_least_there_is(seed, kinds):
         chosen = distribute(choices, whole, dict(zip(kinds, limits, strict=True)))
         cost = sum(c.costs[n] for c, n in zip(choices, chosen, strict=True))
         assert (cost <= limits + 1e-9).all()
-        assert sum(c.changes[n] for c, n in zip(choices, chosen, strict=True)) <= least + 0.35
+        change = sum(c.changes[n] for c, n in zip(choices, chosen, strict=True))
+        assert change <= (1.001 if len(kinds) == 1 else 1.6) * least + 1e-9
 
 
 def test_what_cannot_be_held_is_refused():

@@ -33,21 +33,30 @@ def check_budget(amount: Mapping[str, Any], argument: str) -> None:
             )
 
 
-def limits_of(budget: Mapping[str, Any], cost: Mapping[str, int], argument: str) -> dict[str, float]:
-    """How much there may be of each kind in a budget, for a model that has so much now.
+def limits_of(budget: Mapping[str, Any], flat: Any, argument: str) -> dict[str, float]:
+    """How much there may be of each kind in a budget, for a flat model as it is now.
 
     Raises:
         ValueError: the budget is none, or of a kind that cannot be counted.
 
-    >>> limits_of({"macs": 0.5, "params": 30}, {"macs": 1000, "params": 120, "bytes": 480}, "amount")
-    {'macs': 500.0, 'params': 30}
+    >>> from tfcompress.core.flavor import keras
+    >>> model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(4)])
+    >>> limits_of({"macs": 0.5, "params": 30}, model, "amount")
+    {'macs': 20.0, 'params': 30}
     """
     check_budget(budget, argument)
+    steps = calls(flat)
+    cost = cost_of_calls(steps)
+    # A formula that is not known (a layer of the user's own) counts as nothing; a size that is not known would let
+    # whole layers pass for nothing.
+    open_ended = [step.operation.name for step in steps
+                  if macs_of(step) is None and any(None in tuple(t.shape)[1:] for t in (*step.inputs, *step.outputs))]
     for kind in budget:
-        if not cost[kind]:
+        if not cost[kind] or (kind == "macs" and open_ended):
+            of = f", those of {', '.join(open_ended[:10])}" if kind == "macs" and open_ended else ""
             raise ValueError(
-                f"`{argument}` must be of what can be counted; the model's {kind} are not known, as with inputs of any "
-                f"size. Received: {argument}={dict(budget)!r}"
+                f"`{argument}` must be of what can be counted; the model's {kind} are not known{of}, as with inputs of "
+                f"any size. Received: {argument}={dict(budget)!r}"
             )
     return {kind: value * cost[kind] if value <= 1 else value for kind, value in budget.items()}
 

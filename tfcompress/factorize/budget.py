@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_STEPS = 4096
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -26,7 +28,8 @@ def distribute(layers: Sequence[Choices], whole: Mapping[str, int], limits: Mapp
         min sum of changes  subject to  sum of costs <= budget
 
     by Lagrange multipliers, one for each kind: their ratios are tried, their size is found by bisection. Then single
-    layers are given back what still fits.
+    layers are given back what still fits. Of one kind the knapsack is also filled by dynamic programming, in steps of
+    1/4096 of what there is: that is exact for few layers, where multipliers are not, and coarse for many.
 
     Args:
         layers: what each may be; costs in the order of the limits' kinds.
@@ -64,6 +67,9 @@ def distribute(layers: Sequence[Choices], whole: Mapping[str, int], limits: Mapp
             low, high = (low, middle) if (cost(at(middle * ratio)) <= most).all() else (middle, high)
         chosen = at(high * ratio)
         found.append(_given_back(layers, chosen, most - cost(chosen)))
+    if len(kinds) == 1:
+        packed = _packed(layers, float((most - rest)[0]))
+        found += [_given_back(layers, packed, most - cost(packed))] if packed else []
     if not found:
         least = dict(zip(kinds, map(int, cost(at(np.full(len(kinds), 1e12)))), strict=True))
         raise ValueError(
@@ -71,6 +77,26 @@ def distribute(layers: Sequence[Choices], whole: Mapping[str, int], limits: Mapp
             f"model has {least} of {dict(whole)}"
         )
     return min(found, key=lambda one: sum(layer.changes[n] for layer, n in zip(layers, one, strict=True)))
+
+
+def _packed(layers: Sequence[Choices], room: float) -> list[int] | None:
+    """Options of least change whose costs, rounded up to steps, fit; None where none do."""
+    best, taken = np.zeros(_STEPS + 1), []
+    for layer in layers:
+        need = np.ceil(layer.costs[:, 0] * _STEPS / max(room, 1e-30) - 1e-9)
+        ways = np.full((len(need), _STEPS + 1), np.inf)
+        for option, size in enumerate(need):
+            if size <= _STEPS:
+                ways[option, int(size) :] = best[: _STEPS + 1 - int(size)] + layer.changes[option]
+        taken.append((np.argmin(ways, 0), need))
+        best = ways.min(0)
+    if not np.isfinite(best[-1]):
+        return None
+    left, chosen = _STEPS, []
+    for options, need in reversed(taken):
+        chosen.append(int(options[left]))
+        left -= int(need[chosen[-1]])
+    return chosen[::-1]
 
 
 def _ratios(kinds: int) -> list[np.ndarray]:

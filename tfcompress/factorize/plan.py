@@ -45,14 +45,8 @@ def by_budget(
         ValueError: the budget cannot be held, or is of what is not known.
     """
     whole = cost_of(flat)
-    limits = limits_of(budget, whole, "rank")
+    limits = limits_of(budget, flat, "rank")
     kinds = list(limits)
-    unknown = [target.layer.name for target in targets if "macs" in kinds and target.costs()["macs"] is None]
-    if unknown:
-        raise ValueError(
-            f"`rank['macs']` needs multiply-accumulates that are known: those of {', '.join(unknown[:10])} are not, as "
-            f"with inputs of any size. Received: rank={dict(budget)!r}"
-        )
     measured = Sensitivity(flat, batches) if batches is not None else None
     plan: Plan = {}
     layers: list[Choices] = []

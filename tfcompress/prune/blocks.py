@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
-from tfcompress.core.budgets import cost_of, cost_of_calls, is_budget, limits_of
+from tfcompress.core.budgets import cost_of_calls, is_budget, limits_of
 from tfcompress.core.compressed import noted
 from tfcompress.core.finite import check_finite
 from tfcompress.core.flavor import keras
@@ -169,7 +169,7 @@ def _selected(found: list[Branch], select: Any, flat: Any) -> list[Branch]:
 def _check_amount(amount: Any, branches: int, flat: Any) -> None:
     """Refuse what is neither a number of branches, nor a ratio of them, nor a budget."""
     if is_budget(amount):
-        limits_of(amount, cost_of(flat), "amount")
+        limits_of(amount, flat, "amount")
         return
     ratio = isinstance(amount, (int, float, np.number)) and 0 < amount < 1
     whole = isinstance(amount, (int, np.integer)) and not isinstance(amount, bool) and amount > 0
@@ -187,7 +187,7 @@ def _count(flat: Any, order: Sequence[Branch], amount: Any) -> int:
     if not is_budget(amount):
         return max(1, round(amount * len(order))) if amount < 1 else int(amount)
     steps = calls(flat)
-    limits = limits_of(amount, cost_of_calls(steps), "amount")
+    limits = limits_of(amount, flat, "amount")
     for count in range(len(order) + 1):
         cost = cost_of_calls(_alive(flat, steps, order[:count]))
         if all(cost[kind] <= limit for kind, limit in limits.items()):

@@ -192,7 +192,7 @@ def kept_of(
     steps = [step_of(group, round_to) for group in groups]
     if is_budget(amount):
         costs = Costs(flow, groups)
-        limits = limits_of(amount, costs.of([group.size for group in groups]), "amount")
+        limits = limits_of(amount, flow.model, "amount")
         return by_budget(groups, [score for _, score in pairs], limits, steps, costs, importance)
     if isinstance(amount, Mapping):
         return by_layers(groups, amount, steps, flow.model)

@@ -43,7 +43,7 @@ class Rounds:
             raise ValueError(f"`rounds` must be a whole number of at least 1. Received: rounds={rounds!r}")
         self.amount, self.rounds, self.round_to, self.importance = amount, rounds, round_to, importance
         self._costs = cost_of(model)
-        self._limits = limits_of(amount, self._costs, "amount") if is_budget(amount) else None
+        self._limits = limits_of(amount, model, "amount") if is_budget(amount) else None
         self._sizes = _made(Flow(model))
 
     def counts(self, number: int) -> Callable[[Flow, Sequence[tuple[Group, np.ndarray]]], list[int]]:
