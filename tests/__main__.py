@@ -42,6 +42,7 @@ ONCE = {
     "tf_keras": (
         "tests/android_demo",
         "tests/distill/test_data_builder.py",
+        "tests/factorize/test_decompose.py",
         "tests/factorize/test_spectrum.py",
         "tests/factorize/test_vbmf.py",
     ),

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = ["two, wanda", "half, compiled, wanda", "half, two, taylor", "two, from data",
-        "two, from data, refitted"]  # fmt: skip
+RUNS = ["two, wanda", "half, compiled, wanda", "half, two, taylor", "two, from data, refitted"]
 
 
 @pytest.fixture(scope="module")
