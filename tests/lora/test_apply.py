@@ -168,6 +168,16 @@ def test_what_a_closed_composite_holds_is_adapted_too():
     np.testing.assert_allclose(tfc.merge_lora(stir(adapted))(X), adapted(X), atol=1e-5)
 
 
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    adapted = tfc.add_lora(network(), np.int64(2), np.float32(0.5))
+    ((_, _, adapter), *_) = members(adapted, "default")
+    assert (type(adapter.rank), type(adapter.alpha)) == (int, float) and (adapter.rank, adapter.alpha) == (2, 0.5)
+    adapted.save(tmp_path / "a.keras")  # JSON knows no numbers of NumPy
+    for wrong in ({"rank": True}, {"rank": np.bool_(True)}, {"rank": np.float32(2)}, {"rank": 2, "alpha": True}):
+        with pytest.raises(ValueError, match=r"must be a .*number"):
+            tfc.add_lora(network(), **wrong)
+
+
 def test_what_is_wrong_is_said_with_what_was_given():
     model = network()
     cases = [

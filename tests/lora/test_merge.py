@@ -7,7 +7,7 @@ import tfcompress as tfc
 import tflite_export
 from tests.lora.small import X, fit, network, stir, values
 from tests.zoo import answers, keras, layers
-from tfcompress.core.projected import Mask, attach, project
+from tfcompress.core.projected import Mask, Projection, attach, mask_of, project
 from tfcompress.core.transformed import transformed_layers
 
 
@@ -62,6 +62,41 @@ def test_zeros_that_pruning_holds_are_held_through_adapters_and_after(base):
     for name in kept:
         kernel = merged.get_layer(name).get_weights()[0]
         assert not kernel[~kept[name]].any() and np.mean(kernel == 0) < 0.8
+
+
+@pytest.mark.parametrize("base", [None, "nf4"])
+def test_zeros_that_pruning_holds_come_back_from_a_file(base, tmp_path):
+    model, kept = network(), {}
+    for name in ("first", "second"):
+        kernel = model.get_layer(name).kernel
+        kept[name] = np.random.default_rng(0).uniform(size=tuple(kernel.shape)) > 0.7
+        attach(kernel, Mask(kept[name], [(0, 0.0), (9, 0.7)]))
+        project(kernel)
+    adapted = stir(tfc.add_lora(model, 2, base=base))
+    adapted.save(tmp_path / "pruned.keras")
+    loaded = keras.models.load_model(tmp_path / "pruned.keras")
+    np.testing.assert_array_equal(loaded(X), adapted(X))
+    assert not np.asarray(loaded.get_layer("first").kernel)[~kept["first"]].any()
+    second = fit(tfc.add_lora(loaded, 3, name="second"))
+    merged = fit(tfc.merge_lora(second))
+    for name in kept:
+        kernel = merged.get_layer(name).get_weights()[0]
+        np.testing.assert_array_equal(kernel != 0, kept[name])
+        assert mask_of(merged.get_layer(name).kernel).history == [(0, 0.0), (9, 0.7)]
+
+
+def test_what_else_is_held_on_a_weight_is_refused():
+    class Ceiling(Projection):
+        def describe(self):
+            return "at most 1"
+
+        def copied(self, change=None):
+            return self
+
+    model = network()
+    attach(model.get_layer("first").kernel, Ceiling())
+    with pytest.raises(ValueError, match=r"'first' must hold nothing but zeros on 'kernel'.* \['at most 1'\]"):
+        tfc.add_lora(model, 2)
 
 
 def test_adapted_merged_trained_quantized_exported():

@@ -1,6 +1,7 @@
 """From a model to one that learns through adapters on its frozen weights."""
 
 from collections.abc import Callable, Collection, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from tfcompress.core import flavor
@@ -173,7 +174,7 @@ def add_lora(
             return _whole(operation, work.known)
         if not chosen(inner):
             return {}, "not selected"
-        return _low_rank(operation, rank, float(rank if alpha is None else alpha))
+        return _low_rank(operation, int(rank), float(rank if alpha is None else alpha))
 
     adapted = work.made(plan)
     if not work.count:
@@ -222,9 +223,9 @@ def _names_some(train: Any) -> bool:
 
 
 def _check_numbers(rank: Any, alpha: Any) -> None:
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+    if isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1:
         raise ValueError(f"`rank` must be a whole number >= 1. Received: rank={rank!r}")
-    if alpha is not None and (isinstance(alpha, bool) or not isinstance(alpha, int | float) or not alpha > 0):
+    if alpha is not None and (isinstance(alpha, bool) or not isinstance(alpha, Real) or not alpha > 0):
         raise ValueError(f"`alpha` must be a number > 0, or None for alpha = rank. Received: alpha={alpha!r}")
 
 

@@ -1,7 +1,7 @@
 """A frozen weight held in few bits: packed codes in its variable's place, dequantized when the layer computes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,9 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.opaque import Opaque, Weight
-from tfcompress.core.projected import Projection, projections
 from tfcompress.core.rebuild import rebuilds
 from tfcompress.core.transformed import Transform, Transformed
+from tfcompress.lora.zeros import Zeros, zeros_of
 
 BLOCK = 64  # numbers that share a scale
 GROUP = 256  # blocks whose scales share a float32
@@ -125,17 +125,24 @@ class Packed(Transform):
         kind: "int8", "int4" or "nf4".
         shape: of the weight; None until it is packed.
         dtype: of the weight.
+        zeros: the configuration of the zeros that pruning holds; None: those of the variable, when it is packed.
     """
 
-    def __init__(self, kind: str, shape: Sequence[int] | None = None, dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        kind: str,
+        shape: Sequence[int] | None = None,
+        dtype: str = "float32",
+        zeros: Mapping[str, Any] | None = None,
+    ) -> None:
         self.kind, self.dtype = kind, dtype
         self.held_shape = None if shape is None else tuple(shape)
         self.scales: Scales | None = None
-        self.projections: tuple[Projection, ...] = ()
+        self.zeros = None if zeros is None else Zeros(**zeros)
 
     def build(self, wrapper: Transformed, name: str, variable: Any) -> None:
+        self.zeros = zeros_of(wrapper, name, variable, self.zeros)
         if self.scales is None:
-            self.projections = tuple(step.copied() for step in projections(variable))
             value = np.asarray(flavor.read(variable))
             self.held_shape, self.dtype = value.shape, tf.as_dtype(variable.dtype).name
             codes, steps, tops = pack(value, self.kind)
@@ -163,7 +170,7 @@ class Packed(Transform):
 
     def get_config(self) -> dict[str, Any]:
         return {"kind": self.kind, "shape": None if self.held_shape is None else list(self.held_shape),
-                "dtype": self.dtype}  # fmt: skip
+                "dtype": self.dtype, "zeros": None if self.zeros is None else self.zeros.own_config()}  # fmt: skip
 
 
 def _place(layer: Any, variable: Any) -> tuple[Any, str]:

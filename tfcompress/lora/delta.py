@@ -6,9 +6,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfcompress.core import flavor
-from tfcompress.core.projected import Projection, projections
 from tfcompress.core.transformed import Transform, Transformed
 from tfcompress.lora.adapter import Adapter
+from tfcompress.lora.zeros import Zeros, zeros_of
 
 
 @flavor.register
@@ -20,15 +20,18 @@ class Delta(Transform):
     Args:
         adapters: by name the configuration of an `Adapter`, or the adapter.
         active: the name of the one in force, or None. Only that one is trained.
+        zeros: the configuration of the zeros that are held; None: those that pruning holds on the variable.
     """
 
-    def __init__(self, adapters: Mapping[str, Any], active: str | None) -> None:
+    def __init__(
+        self, adapters: Mapping[str, Any], active: str | None, zeros: Mapping[str, Any] | None = None
+    ) -> None:
         self.adapters = {name: one if isinstance(one, Adapter) else Adapter(**one) for name, one in adapters.items()}
         self.active = active
-        self.projections: tuple[Projection, ...] = ()
+        self.zeros = None if zeros is None else Zeros(**zeros)
 
     def build(self, wrapper: Transformed, name: str, variable: Any) -> None:
-        self.projections = self.projections or tuple(step.copied() for step in projections(variable))
+        self.zeros = zeros_of(wrapper, name, variable, self.zeros)
         for title, adapter in self.adapters.items():
             self._hold(wrapper, name, title, adapter)
         self.activate(self.active)
@@ -59,9 +62,7 @@ class Delta(Transform):
         if self.adapter is None:
             return value
         value = self.adapter.applied(value)
-        for step in self.projections:
-            value = step(value)
-        return value
+        return value if self.zeros is None else self.zeros.applied(value)
 
     def describe(self) -> str:
         others = [name for name in self.adapters if name != self.active]
@@ -72,7 +73,8 @@ class Delta(Transform):
     def get_config(self) -> dict[str, Any]:
         keys = ("shape", "rank", "alpha", "folding")
         configs = {name: adapter.get_config() for name, adapter in self.adapters.items()}
-        return {"adapters": {name: {k: c[k] for k in keys} for name, c in configs.items()}, "active": self.active}
+        return {"adapters": {name: {k: c[k] for k in keys} for name, c in configs.items()}, "active": self.active,
+                "zeros": None if self.zeros is None else self.zeros.own_config()}  # fmt: skip
 
 
 def delta_of(wrapper: Transformed, weight: str) -> Delta | None:

@@ -5,7 +5,7 @@ from typing import Any
 from tfcompress.core import flavor
 from tfcompress.core.compressed import noted
 from tfcompress.core.flavor import keras
-from tfcompress.core.projected import attach
+from tfcompress.core.projected import attach, mask_of
 from tfcompress.core.replay import Call, replay
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import Transformed, named_weights, transformed_layers
@@ -78,9 +78,9 @@ def _plain(operation: Any, frozen: bool) -> Any:
 
 
 def _carry(wrapper: Transformed, layer: Any) -> None:
-    """Zeros that were held on a weight before it was packed are held on it again."""
+    """Zeros that were held on a weight before it was packed, or saved, are held on it again."""
     variables = named_weights(layer)
-    for name in wrapper.transforms:
-        held = wrapper.held(name)
-        for projection in held.projections if isinstance(held, Packed) else ():
-            attach(variables[name], projection.copied())
+    for name, steps in wrapper.transforms.items():
+        zeros = next((s.zeros for s in steps if isinstance(s, Delta | Packed) and s.zeros is not None), None)
+        if zeros is not None and mask_of(variables[name]) is None:
+            attach(variables[name], zeros.mask())
