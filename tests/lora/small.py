@@ -1,6 +1,7 @@
 """Small models and data for tests of adapters."""
 
 import numpy as np
+import tensorflow as tf
 
 from tests.zoo import keras, layers
 from tfcompress.lora.names import members
@@ -18,6 +19,55 @@ def network(seed=0):
     x = layers.BatchNormalization(name="norm")(x)
     x = layers.Dense(24, activation="relu", name="second")(x)
     return keras.Model(inputs, layers.Dense(4, name="head")(x), name="network")
+
+
+@keras.utils.register_keras_serializable("lora_tests")
+class TiedHead(layers.Layer):
+    """A projection, then products with the rows of another layer's table."""
+
+    def __init__(self, table, **kwargs):
+        super().__init__(**kwargs)
+        self.table = table
+
+    def build(self, _):
+        self.kernel = self.add_weight(name="kernel", shape=(32, 32))
+        self.built = True
+
+    def call(self, x):
+        x = tf.matmul(x, tf.convert_to_tensor(self.kernel))
+        return tf.matmul(x, tf.convert_to_tensor(self.table.embeddings), transpose_b=True)
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], 50)
+
+
+def language_model():
+    """A table of 50 x 32 that the output layer reads too."""
+    inputs, table = keras.Input((6,), dtype="int32"), layers.Embedding(50, 32, name="table")
+    x = layers.Dense(32, name="middle")(table(inputs))
+    return keras.Model(inputs, TiedHead(table, name="out")(x)), rng.integers(0, 50, (4, 6)).astype("int32")
+
+
+@keras.utils.register_keras_serializable("lora_tests")
+class LossOfTwo(layers.Layer):
+    """Two dense layers and a loss, so that it stays closed."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.one, self.two = layers.Dense(16), layers.Dense(16)
+
+    def build(self, shape):
+        self.one.build(shape)
+        self.two.build(shape)
+        self.built = True
+
+    def call(self, x):
+        y = self.two(self.one(x))
+        self.add_loss(keras.ops.mean(y) if hasattr(keras, "ops") else tf.reduce_mean(y))
+        return y
+
+    def compute_output_shape(self, shape):
+        return shape
 
 
 def fit(model, epochs=2, x=X, y=Y, eager=True):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import tfcompress as tfc
 from tests.core.composites import make
-from tests.lora.small import X, fit, network, stir, values
+from tests.lora.small import X, fit, language_model, network, stir, values
 from tests.zoo import keras, layers
 from tfcompress.core.transformed import named_weights
 from tfcompress.lora.names import members
@@ -166,6 +166,26 @@ def test_what_a_closed_composite_holds_is_adapted_too():
     assert len(adapted.trainable_weights) == 2
     assert adapted.notes["twice"] == "base in float32: a closed composite"
     np.testing.assert_allclose(tfc.merge_lora(stir(adapted))(X), adapted(X), atol=1e-5)
+
+
+@pytest.mark.parametrize("base", [None, "int4"])
+def test_what_is_tied_stays_tied(base):
+    model, x = language_model()
+    adapted = tfc.add_lora(model, 2, base=base)
+    assert [tuple(w.shape) for w in adapted.trainable_weights] == [(32, 2), (2, 32)] * 2
+    assert "no adapter: embeddings is tied to 'out'" in adapted.notes["table"]
+    assert ("base in float32: embeddings is tied to 'table'" in adapted.notes["out"]) == (base is not None)
+    np.testing.assert_allclose(adapted(x), model(x), atol=0.1 * np.abs(model(x)).max() if base else 0)
+    merged = tfc.merge_lora(stir(adapted))
+    np.testing.assert_allclose(merged(x), adapted(x), atol=1e-5)
+    assert merged.count_params() == 50 * 32 + 32 * 32 + 32 + 32 * 32
+    merged.get_layer("middle").set_weights([np.eye(32), np.zeros(32)])
+    before, table = np.asarray(merged(x)), merged.get_layer("table")
+    table.set_weights([2 * table.get_weights()[0]])
+    np.testing.assert_allclose(merged(x), 4 * before, rtol=1e-4, atol=1e-6)  # x W M W^T: both ends see the table
+    for train in ("table", "out"):
+        with pytest.raises(ValueError, match=rf"`train` must not select '{train}'.*embeddings is tied to"):
+            tfc.add_lora(model, 2, train=train)
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 import tfcompress as tfc
 import tflite_export
-from tests.lora.small import X, fit, network, stir, values
+from tests.lora.small import LossOfTwo, X, fit, network, stir, values
 from tests.zoo import answers, keras, layers
 from tfcompress.core.projected import Mask, Projection, attach, mask_of, project
 from tfcompress.core.transformed import transformed_layers
@@ -35,6 +35,37 @@ def test_what_the_user_froze_stays_frozen_after_merging():
     assert {layer.name: layer.trainable for layer in merged.layers[1:]} == {
         "first": True, "norm": True, "second": False, "head": True}  # fmt: skip
     assert "frozen before" in adapted.notes["second"]
+
+
+def partly_frozen(kind):
+    """A model one part of which is frozen inside a layer, and the shapes of what can be trained."""
+    if kind == "closed":
+        inputs, layer = keras.Input((16,)), LossOfTwo(name="d")
+        model = keras.Model(inputs, layer(inputs))
+        layer.one.trainable = False
+        return model, [(16, 16), (16,)]
+    inputs, layer = keras.Input((5, 8)), layers.Bidirectional(layers.LSTM(4), name="d")
+    model = keras.Model(inputs, layer(inputs))
+    layer.forward_layer.trainable = False
+    return model, [(8, 16), (4, 16), (16,)]
+
+
+@pytest.mark.parametrize("base", [None, "int4"])
+@pytest.mark.parametrize("kind", ["closed", "bidirectional"])
+def test_parts_that_the_user_froze_stay_frozen(kind, base, tmp_path):
+    model, shapes = partly_frozen(kind)
+    kept = {id(w) for w in model.trainable_weights}
+    order = [id(w) in kept for w in model.weights]
+    assert [tuple(w.shape) for w in model.trainable_weights] == shapes
+    adapted = stir(tfc.add_lora(model, 1, base=base))
+    adapted.save(tmp_path / "a.keras")
+    x = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])).astype("float32")
+    for made in (adapted, keras.models.load_model(tmp_path / "a.keras"), tfc.add_lora(adapted, 1, name="other")):
+        merged = tfc.merge_lora(made)
+        assert [tuple(w.shape) for w in merged.trainable_weights] == shapes
+        trained = {id(w) for w in merged.trainable_weights}
+        assert [id(w) in trained for w in merged.weights] == order
+        np.testing.assert_allclose(merged(x), made(x), atol=1e-5)
 
 
 def test_regularizers_and_constraints_are_there_again():

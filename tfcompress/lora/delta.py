@@ -23,9 +23,7 @@ class Delta(Transform):
         zeros: the configuration of the zeros that are held; None: those that pruning holds on the variable.
     """
 
-    def __init__(
-        self, adapters: Mapping[str, Any], active: str | None, zeros: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, adapters: Mapping[str, Any], active: str | None, zeros: Mapping[str, Any] | None = None) -> None:
         self.adapters = {name: one if isinstance(one, Adapter) else Adapter(**one) for name, one in adapters.items()}
         self.active = active
         self.zeros = None if zeros is None else Zeros(**zeros)

@@ -18,8 +18,8 @@ import numpy as np
 
 from tfcompress.core import flavor
 from tfcompress.core.transformed import named_weights
+from tfcompress.lora.adapted import Adapted, Plan, check_adaptable, shapes_of
 from tfcompress.lora.adapter import Adapter
-from tfcompress.lora.apply import Adapted, Plan, check_model, shapes_of
 from tfcompress.lora.base import Packed
 from tfcompress.lora.names import activate, active, adapters, deltas, members
 from tfcompress.lora.notes import TRAINED, says
@@ -113,7 +113,7 @@ def load(model: Any, path: str | os.PathLike[str], *, name: str | None = None, b
     flavor.check_model(model)
     known = adapters(model)
     kind = None if known else about["base"] if base == _MODELS_OWN else base
-    check_model(model, kind, name)
+    check_adaptable(model, kind, name)
     work = Adapted(model, kind, name)
     if name in known:
         adapted = work.made(lambda operation: (None if says(work.notes, operation.name, TRAINED) else {}, None))

@@ -11,15 +11,16 @@ from tfcompress.core.trace import trace
 from tfcompress.core.transformed import Transformed, named_weights, transformed_layers
 from tfcompress.lora.base import Packed
 from tfcompress.lora.delta import Delta
+from tfcompress.lora.frozen import restore
 from tfcompress.lora.names import active, adapters
-from tfcompress.lora.notes import FROZEN, rewritten, says
+from tfcompress.lora.notes import FROZEN, rewritten, said_of
 
 
 def merge_lora(model: Any) -> Any:
     """A plain model whose weights are those that the adapter in force makes; float32, whatever the base was held in.
 
-    What adapters had frozen can be trained again; what the user had frozen before stays frozen. Zeros that pruning
-    holds are held still.
+    What adapters had frozen can be trained again; what the user had frozen before stays frozen, also inside a layer.
+    Zeros that pruning holds are held still. What was tied is tied still.
 
     Args:
         model: a model with adapters; it is not changed.
@@ -58,7 +59,7 @@ def merge_lora(model: Any) -> Any:
     def call(old: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
         operation = old.operation
         if id(operation) not in made:
-            made[id(operation)] = _plain(operation, says(notes, operation.name, FROZEN))
+            made[id(operation)] = _plain(operation, said_of(notes, operation.name, FROZEN))
         return made[id(operation)](*args, **kwargs)
 
     merged = replay(trace(model), call)
@@ -66,15 +67,28 @@ def merge_lora(model: Any) -> Any:
     return noted(merged, left) if left else merged
 
 
-def _plain(operation: Any, frozen: bool) -> Any:
-    """The layer without its wrapper, as trainable as it was before it had adapters."""
+def _plain(operation: Any, frozen: str | None) -> Any:
+    """The layer without its wrapper, as trainable as it was before it had adapters; `operation` is ours to change."""
     if not isinstance(operation, keras.layers.Layer) or flavor.is_operation(operation):
         return operation
-    layer = operation.baked() if isinstance(operation, Transformed) else operation
-    layer.trainable = not frozen
+    layer = operation
     if isinstance(operation, Transformed):
-        _carry(operation, layer)
+        layer = _baked(operation)
+        _carry(operation, layer)  # before anything is trainable: tf_keras orders weights by what is frozen
+    restore(layer, frozen)
     return layer
+
+
+def _baked(wrapper: Transformed) -> Any:
+    """Its layer with the weights that it computes with: the layer itself, for other layers may hold weights of it."""
+    if any(wrapper.held(name) is not None for name in wrapper.transforms):
+        return wrapper.baked()
+    values = {name: wrapper.value(name) for name in wrapper.transforms}
+    weights = named_weights(wrapper.layer)
+    for name, value in values.items():
+        weights[name].assign(value)
+    flavor.forget_calls(wrapper.layer)
+    return wrapper.layer
 
 
 def _carry(wrapper: Transformed, layer: Any) -> None:

@@ -9,13 +9,22 @@ TRAINED = "trained itself, whatever the adapter"
 _OURS = (ALONE, UNPACKED, FROZEN, TRAINED)
 
 
+def said_of(notes: Mapping[str, str], layer: str, words: str) -> str | None:
+    """The part of the note on a layer that begins with these words of ours.
+
+    >>> said_of({"head": "not opened; frozen before it had adapters: a [0]"}, "head", FROZEN)
+    'frozen before it had adapters: a [0]'
+    """
+    return next((part for part in notes.get(layer, "").split("; ") if part.startswith(words)), None)
+
+
 def says(notes: Mapping[str, str], layer: str, words: str) -> bool:
     """Whether the note on a layer holds these words of ours.
 
     >>> says({"head": "not opened; frozen before it had adapters"}, "head", FROZEN)
     True
     """
-    return any(part.startswith(words) for part in notes.get(layer, "").split("; "))
+    return said_of(notes, layer, words) is not None
 
 
 def rewritten(notes: Mapping[str, str], reasons: Mapping[str, Sequence[str]]) -> dict[str, str]:

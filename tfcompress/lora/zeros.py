@@ -84,7 +84,9 @@ def zeros_of(wrapper: Transformed, weight: str, variable: Any, given: Zeros | No
     masks = [step for step in projections(variable) if isinstance(step, Mask)]
     others = [step.describe() for step in projections(variable) if not isinstance(step, Mask)]
     if others:
-        raise ValueError(f"{wrapper.name!r} must hold nothing but zeros on {weight!r} for an adapter. Received: {others}")
+        raise ValueError(
+            f"{wrapper.name!r} must hold nothing but zeros on {weight!r} for an adapter. Received: {others}"
+        )
     if given is None and masks:
         given = Zeros(tuple(variable.shape), masks[0].history)
         given.build()
