@@ -1,5 +1,6 @@
 """A frozen weight held in few bits: packed codes in its variable's place, dequantized when the layer computes."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,11 +30,24 @@ TABLES = {
 }
 
 
+#: What each step of a scale stands for, in units of its group's top: 24 to an octave, down to 1/1534; 0 is a block of
+#: zeros.
+LEVELS = np.append(0, 2.0 ** ((np.arange(1, 256) - 255) / 24)).astype("float32")
+#: Steps that are tried for a block, counted from the least that clips nothing: 11 scales from 0.79 to 1.06 of it.
+_TRIED = range(-8, 3)
+_FINE, _REACH = 2**14, 2  # of the grid on which errors are looked up: points in a unit, units on each side of zero
+
+
 def pack(value: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Codes and scales of an array, in blocks of 64 numbers in the order of memory.
 
-        scale = step / 255 * top,   step = round(255 * max|w| / top) >= 1,   top = max|w| over 256 blocks
+        scale = top * 2 ** ((step - 255) / 24),   0 for step = 0,   top = max|w| over 256 blocks
         code  = nearest of TABLES[kind] to w / scale
+
+    Of eleven steps near the block's max|w| the one with the least squared error over the block is taken: a block may be
+    better off with its largest number clipped. Dettmers et al. take max|w| itself, and hold it as an 8-bit float after
+    subtracting the mean over 256 blocks; logarithmic steps need no mean, and an outlier in one block leaves the others
+    as exact as they were.
 
     Bytes: an int8 code is one; two codes of four bits are one, the first in the low half. A code's number is its place
     in the table.
@@ -51,24 +65,51 @@ def pack(value: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarr
     >>> [hex(byte) for byte in codes], steps.tolist(), tops.tolist()  # 7 + 7 = 0xe, -3 + 7 = 4, 0 + 7 = 7
     (['0x4e', '0x77'], [255], [7.0])
     """
-    table, flat = TABLES[kind], np.asarray(value, "float32").ravel()
+    flat = np.asarray(value, "float32").ravel()
     blocks = -(-flat.size // BLOCK)
     padded = np.pad(flat, (0, blocks * BLOCK - flat.size)).reshape(blocks, BLOCK)
-    largest = np.abs(padded).max(1)
-    tops = np.array([largest[i : i + GROUP].max() for i in range(0, blocks, GROUP)], "float32")
-    of_block = np.maximum(tops, np.finfo("float32").tiny)[np.arange(blocks) // GROUP]
-    steps = np.where(largest > 0, np.maximum(np.round(255 * (largest / of_block)), 1), 0).astype("uint8")
-    scale = np.where(steps > 0, steps / np.float32(255) * of_block, 1).astype("float32")
-    units = (padded / scale[:, None]).ravel()[: flat.size]
-    codes = np.searchsorted((table[1:] + table[:-1]) / 2, units).astype("uint8")
+    groups = [_packed_group(padded[i : i + GROUP], kind) for i in range(0, blocks, GROUP)]
+    codes = np.concatenate([group[0].ravel() for group in groups])[: flat.size]
+    steps, tops = np.concatenate([group[1] for group in groups]), np.array([group[2] for group in groups], "float32")
     if kind == "int8":
         return codes, steps, tops
-    pairs = np.concatenate([codes, np.full(flat.size % 2, int(np.argmin(np.abs(table))), "uint8")]).reshape(-1, 2)
+    zero = int(np.argmin(np.abs(TABLES[kind])))
+    pairs = np.concatenate([codes, np.full(flat.size % 2, zero, "uint8")]).reshape(-1, 2)
     return (pairs[:, 0] | (pairs[:, 1] << 4)).astype("uint8"), steps, tops
 
 
+def _packed_group(blocks: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray, np.float32]:
+    """Codes and steps of up to 256 blocks [blocks, 64], and their top."""
+    top = np.abs(blocks).max()
+    units = blocks / max(top, np.finfo("float32").tiny)
+    largest = np.abs(units).max(1)
+    first = np.searchsorted(LEVELS, largest)
+    steps, errors = np.zeros(len(blocks), "uint8"), np.full(len(blocks), np.inf)
+    for more in _TRIED:
+        tried = np.clip(first + more, 1, 255)
+        scale = LEVELS[tried]
+        places = (units * (_FINE / scale)[:, None] + (_REACH * _FINE + 0.5)).astype("int32")
+        error = _squared_errors(kind)[places].sum(1) * np.square(scale)
+        better = (error < errors) & (largest > 0)
+        steps[better], errors[better] = tried[better], error[better]
+    scale = np.where(steps > 0, LEVELS[steps], 1)
+    return np.searchsorted(_middles(kind), units / scale[:, None]).astype("uint8"), steps, top
+
+
+def _middles(kind: str) -> np.ndarray:
+    """The bounds between what goes to one code and to the next."""
+    return (TABLES[kind][1:] + TABLES[kind][:-1]) / 2
+
+
+@functools.cache
+def _squared_errors(kind: str) -> np.ndarray:
+    """The squared distance to the nearest number of a table, on a fine grid: looked up, for most of packing is this."""
+    grid = np.arange(-_REACH * _FINE, _REACH * _FINE + 1) / _FINE
+    return np.square(TABLES[kind][np.searchsorted(_middles(kind), grid)] - grid).astype("float32")
+
+
 def unpack(codes: tf.Tensor, steps: tf.Tensor, tops: tf.Tensor, kind: str, shape: Sequence[int]) -> tf.Tensor:
-    """The float32 array of this shape that codes and scales stand for: table[code] * step / 255 * top.
+    """The float32 array of this shape that codes and scales stand for: table[code] * LEVELS[step] * top.
 
     >>> codes, steps, tops = pack(np.array([[7.0, -3.0, 0.0]]), "int4")
     >>> unpack(codes, steps, tops, "int4", (1, 3)).numpy().tolist()
@@ -85,7 +126,8 @@ def unpack(codes: tf.Tensor, steps: tf.Tensor, tops: tf.Tensor, kind: str, shape
         top = 127.0 if kind == "int8" else 7.0
         units = (tf.cast(numbers, tf.float32) - top) / top
     blocks = -(-size // BLOCK)
-    scales = tf.cast(steps, tf.float32) / 255.0 * tf.gather(tops, np.arange(blocks) // GROUP)
+    levels = tf.gather(tf.constant(LEVELS), tf.cast(steps, tf.int32))
+    scales = levels * tf.gather(tops, np.arange(blocks) // GROUP)
     padded = tf.reshape(tf.pad(units, [[0, blocks * BLOCK - size]]), [blocks, BLOCK])
     return tf.reshape(tf.reshape(padded * scales[:, None], [-1])[:size], shape)
 

@@ -138,11 +138,7 @@ def _plan(entries: list[dict[str, Any]], path: str | os.PathLike[str]) -> Plan:
         shapes = shapes_of(operation)
         found = {e["weight"]: Adapter(**e["adapter"]) for e in given if e["weight"] in shapes}
         for weight, adapter in found.items():
-            if adapter.shape != shapes[weight]:
-                raise ValueError(
-                    f"`path` must hold an adapter of this model's shapes. Received: path={os.fspath(path)!r}, made "
-                    f"for {operation.name}/{weight} of {adapter.shape} in place of {shapes[weight]}"
-                )
+            _check_shapes(path, f"{operation.name}/{weight}", adapter.shape, shapes[weight])
         return found, None if given else "none in the file"
 
     return plan
@@ -165,16 +161,20 @@ def _fill(model: Any, name: str, entries: list[dict[str, Any]], arrays: dict[str
         parts = places[key].parts() if entry["adapter"] else {"value": np.asarray(flavor.read(own[key]))}
         given = {part: arrays[f"{number}/{part}"] for part in parts if f"{number}/{part}" in arrays}
         shapes = {part: value.shape for part, value in parts.items()}
-        received = {part: value.shape for part, value in given.items()}
-        if received != shapes:
-            raise ValueError(
-                f"`path` must hold an adapter of this model's shapes. Received: path={os.fspath(path)!r}, in which "
-                f"{'/'.join(key)} has {received} in place of {shapes}"
-            )
+        _check_shapes(path, "/".join(key), {part: value.shape for part, value in given.items()}, shapes)
         if entry["adapter"]:
             places[key].set_parts(given, entry["adapter"]["alpha"])
         else:
             own[key].assign(given["value"])
+
+
+def _check_shapes(path: str | os.PathLike[str], place: str, received: Any, expected: Any) -> None:
+    """Refuse a weight, or the parts of its adapter, of other shapes than the model's."""
+    if received != expected:
+        raise ValueError(
+            f"`path` must hold an adapter of this model's shapes. Received: path={os.fspath(path)!r}, in which {place} "
+            f"has {received} in place of {expected}"
+        )
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
