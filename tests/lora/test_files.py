@@ -61,6 +61,11 @@ def test_what_does_not_fit_is_refused_with_the_difference(tmp_path):
     other = keras.Model(inputs, layers.Dense(24, name="second")(x))
     with pytest.raises(ValueError, match=r"(?s)must hold an adapter of this model.*lacks \['head/kernel'\]"):
         tfc.lora.load(other, tmp_path / "a.npz")
+    stranger = keras.Sequential([keras.Input((16,)), layers.Dense(24, name="other")], name="stranger")
+    with pytest.raises(
+        ValueError, match=r"(?s)of this model.*lacks \['first/kernel', 'head/kernel', 'second/kernel'\]"
+    ):
+        tfc.lora.load(stranger, tmp_path / "a.npz")
     narrow = keras.Sequential([keras.Input((16,)), *[layers.Dense(20, name=n) for n in ("first", "second", "head")]])
     with pytest.raises(ValueError, match=r"(?s)`path` must hold an adapter of this model's shapes.*first/kernel"):
         tfc.lora.load(narrow, tmp_path / "a.npz")

@@ -27,8 +27,9 @@ def add_lora(
 
     for each matrix W [m, n]: the kernels of Dense, EinsumDense, convolutions (also transposed, depthwise and separable)
     and recurrent layers, tables of Embedding, projections of attention, and learned matrices of a user's own layers, at
-    any depth. The update is zero at first. Everything else is frozen; batch normalization computes as in inference.
-    Each step makes the updated weights once, whatever the batch, at a cost of rank * m * n multiplications a matrix.
+    any depth. The update is zero at first. A weight that two layers hold (a tied table) has none. Everything else is
+    frozen; batch normalization computes as in inference. Each step makes the updated weights once, whatever the batch,
+    at a cost of rank * m * n multiplications a matrix.
 
     A model that has adapters gets one more, which is in force from then on; `tfcompress.lora.activate` switches.
 
@@ -39,7 +40,8 @@ def add_lora(
         select: which layers: a layer class, a name pattern ("head/*"), a layer, a predicate, or a list of these.
             Default: all.
         base: how frozen matrices are held, those of layers that are not selected as well: None (as they are), "int8"
-            (8.13 bits a number), "int4" or "nf4" (4.13 bits). Dequantized whenever the layer computes.
+            (8.13 bits a number), "int4" or "nf4" (4.13 bits), and one bit more where pruning holds zeros. Dequantized
+            whenever the layer computes.
         train: layers that are trained whole (a new head), selected in the same way; the adapter keeps them as copies,
             but a layer with statistics (BatchNormalization) is itself trained.
         name: of the adapter: letters, digits, - and _.
@@ -51,10 +53,12 @@ def add_lora(
     Raises:
         TypeError: not a model, or one of the other Keras flavor.
         ValueError: an argument is outside its range; the model is not built, is quantized, or has an adapter of this
-            name or another base; a selection matches nothing, or nothing that an adapter of this rank pays for.
+            name or another base; a selection matches nothing, or nothing that an adapter of this rank pays for; `train`
+            selects a layer with a weight that another one holds too.
 
     Source: Hu et al. 2021, arXiv:2106.09685; Dettmers et al. 2023, arXiv:2305.14314 (bases in few bits).
 
+    >>> from tfcompress.core.flavor import keras
     >>> model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(32, name="body"), keras.layers.Dense(2)])
     >>> adapted = add_lora(model, rank=2, train="dense*", select="body")
     >>> [tuple(w.shape) for w in adapted.trainable_weights]
@@ -119,5 +123,5 @@ def _names_some(train: Any) -> bool:
 def _check_numbers(rank: Any, alpha: Any) -> None:
     if isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1:
         raise ValueError(f"`rank` must be a whole number >= 1. Received: rank={rank!r}")
-    if alpha is not None and (isinstance(alpha, bool) or not isinstance(alpha, Real) or not alpha > 0):
+    if alpha is not None and (isinstance(alpha, bool) or not isinstance(alpha, Real) or not float(alpha) > 0):
         raise ValueError(f"`alpha` must be a number > 0, or None for alpha = rank. Received: alpha={alpha!r}")

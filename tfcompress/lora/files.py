@@ -120,8 +120,8 @@ def load(model: Any, path: str | os.PathLike[str], *, name: str | None = None, b
         object.__setattr__(adapted, "notes", dict(work.notes))
     else:
         adapted = work.made(_plan(about["entries"], path))
-    activate(adapted, name)
     _fill(adapted, name, about["entries"], arrays, path)
+    activate(adapted, name)
     return adapted
 
 
