@@ -203,13 +203,15 @@ def test_what_is_wrong_is_said_with_what_was_given():
     cases = [
         ({"rank": 0}, r"`rank` must be a whole number >= 1. Received: rank=0"),
         ({"rank": 2.0}, r"`rank` must be a whole number"),
-        ({"rank": 2, "alpha": -1}, r"`alpha` must be a number > 0.* Received: alpha=-1"),
+        ({"rank": 2, "alpha": -1}, r"`alpha` must be a finite number > 0.* Received: alpha=-1"),
+        ({"rank": 2, "alpha": float("inf")}, r"`alpha` must be a finite number > 0.* Received: alpha=inf"),
         ({"rank": 2, "base": "int3"}, r"`base` must be None, 'int8', 'int4', 'nf4'. Received: base='int3'"),
         ({"rank": 2, "name": "a/b"}, r"`name` must consist of letters.* Received: name='a/b'"),
         ({"rank": 2, "select": "frist"}, r"`select` entry 'frist' selects no layer.* first"),
         ({"rank": 2, "train": "hed"}, r"`train` entry 'hed' selects no layer.* head"),
-        ({"rank": 20}, r"must hold a matrix for an adapter.*first: no adapter: rank 20 does not pay for kernel"),
-        ({"rank": 2, "select": "norm"}, r"must hold a matrix.*norm: no adapter: has no matrix"),
+        ({"rank": 20}, r"must leave a matrix for an adapter.*first: no adapter: rank 20 does not pay for kernel"),
+        ({"rank": 2, "select": "norm", "train": "head"}, r"`select` and `rank` must leave a matrix.*select='norm'"),
+        ({"rank": 2, "select": "norm"}, r"must leave a matrix.*norm: no adapter: has no matrix"),
     ]
     for arguments, message in cases:
         with pytest.raises(ValueError, match=f"(?s){message}"):

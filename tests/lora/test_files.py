@@ -54,6 +54,16 @@ def test_files_join_an_adapted_model_or_overwrite_an_adapter_of_it(tmp_path):
     np.testing.assert_array_equal(fresh(X), before)
 
 
+def test_places_and_bases_that_there_are_not_are_refused(tmp_path):
+    adapted = tfc.add_lora(network(), 2)
+    with pytest.raises(FileNotFoundError, match=r"`path` must lie in a folder that exists.*nowhere"):
+        tfc.lora.save(adapted, tmp_path / "nowhere" / "a.npz")
+    tfc.lora.save(adapted, tmp_path / "a.npz")
+    for model in (network(), adapted):
+        with pytest.raises(ValueError, match=r"`base` must be one of 'saved', None.*'int3'"):
+            tfc.lora.load(model, tmp_path / "a.npz", base="int3")
+
+
 def test_what_does_not_fit_is_refused_with_the_difference(tmp_path):
     tfc.lora.save(tfc.add_lora(network(), 2), tmp_path / "a.npz")
     inputs = keras.Input((16,))

@@ -35,7 +35,6 @@ class Adapted:
         flat: the traced copy.
         reasons: what is to be noted of layers, grows by `made`.
         known: the names of the adapters that the model has.
-        count: weights that have got an adapter.
     """
 
     def __init__(self, model: Any, base: str | None, name: str) -> None:
@@ -44,7 +43,6 @@ class Adapted:
         self.known = adapters(model)
         self.notes = dict(getattr(model, "notes", {}))
         self.reasons: dict[str, list[str]] = {}
-        self.count = 0
         self._made: dict[int, Any] = {}
         layers = [layer for layer in self.flat.layers if not flavor.is_operation(layer)]
         self._frozen = {id(layer): self._was_frozen(layer) for layer in layers}
@@ -83,7 +81,6 @@ class Adapted:
         reason = ", ".join(filter(None, [reason, tied])) or None
         packed = self._packed(operation, found)
         said += [f"{ALONE}{reason}"] if reason else []
-        self.count += len(found)
         return self._wrapped(operation, found, packed) if found or packed else operation
 
     def _was_frozen(self, layer: Any) -> list[str]:

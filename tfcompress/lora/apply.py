@@ -1,14 +1,14 @@
 """From a model to one that learns through adapters on its frozen weights."""
 
-from numbers import Integral, Real
 from typing import Any
 
+from tfcompress.core.scalars import is_finite, is_whole
 from tfcompress.core.select import matcher
 from tfcompress.core.transformed import Transformed
 from tfcompress.lora.adapted import Adapted, check_adaptable, inner_of, shapes_of
 from tfcompress.lora.adapter import Adapter
 from tfcompress.lora.folding import foldings, learned_weights
-from tfcompress.lora.names import activate
+from tfcompress.lora.names import activate, members
 
 
 def add_lora(
@@ -81,9 +81,12 @@ def add_lora(
         return _low_rank(operation, int(rank), float(rank if alpha is None else alpha))
 
     adapted = work.made(plan)
-    if not work.count:
-        said = "; ".join(f"{layer}: {', '.join(words)}" for layer, words in list(work.reasons.items())[:10])
-        raise ValueError(f"`model` must hold a matrix for an adapter. Received: {model.name!r}, rank={rank}; {said}")
+    if all(adapter.rank is None for _, _, adapter in members(adapted, name)):
+        said = "; ".join(f"{layer}: {', '.join(words)}" for layer, words in list(work.reasons.items())[:10] if words)
+        raise ValueError(
+            f"`select` and `rank` must leave a matrix for an adapter of low rank. Received: {model.name!r}, "
+            f"select={select!r}, rank={rank}; {said}"
+        )
     activate(adapted, name)
     return adapted
 
@@ -121,7 +124,7 @@ def _names_some(train: Any) -> bool:
 
 
 def _check_numbers(rank: Any, alpha: Any) -> None:
-    if isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1:
+    if not is_whole(rank):
         raise ValueError(f"`rank` must be a whole number >= 1. Received: rank={rank!r}")
-    if alpha is not None and (isinstance(alpha, bool) or not isinstance(alpha, Real) or not float(alpha) > 0):
-        raise ValueError(f"`alpha` must be a number > 0, or None for alpha = rank. Received: alpha={alpha!r}")
+    if alpha is not None and not (is_finite(alpha) and alpha > 0):
+        raise ValueError(f"`alpha` must be a finite number > 0, or None for alpha = rank. Received: alpha={alpha!r}")

@@ -20,7 +20,7 @@ from tfcompress.core import flavor
 from tfcompress.core.transformed import named_weights
 from tfcompress.lora.adapted import Adapted, Plan, check_adaptable, shapes_of
 from tfcompress.lora.adapter import Adapter
-from tfcompress.lora.base import Packed
+from tfcompress.lora.base import TABLES, Packed
 from tfcompress.lora.names import activate, active, adapters, deltas, members
 from tfcompress.lora.notes import TRAINED, says
 
@@ -39,6 +39,7 @@ def save(model: Any, path: str | os.PathLike[str], name: str | None = None) -> N
     Raises:
         TypeError: not a model of this Keras flavor.
         ValueError: it has no such adapter.
+        FileNotFoundError: the file's folder does not exist.
 
     >>> from tfcompress.core.flavor import keras
     >>> from tfcompress.lora import add_lora
@@ -73,6 +74,8 @@ def _trained_themselves(model: Any) -> Iterator[Any]:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"`path` must lie in a folder that exists. Received: path={str(path)!r}")
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with beside.open("wb") as file:
@@ -108,6 +111,9 @@ def load(model: Any, path: str | os.PathLike[str], *, name: str | None = None, b
     >>> adapters(load(model, "french.npz"))
     ['french']
     """
+    if base not in (_MODELS_OWN, None, *TABLES):
+        known = ", ".join(map(repr, (_MODELS_OWN, None, *TABLES)))
+        raise ValueError(f"`base` must be one of {known}. Received: base={base!r}")
     about, arrays = _read(path)
     name = about["name"] if name is None else name
     flavor.check_model(model)
