@@ -2,8 +2,10 @@
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
 from tfcompress.core.errors import CompressionError
@@ -29,13 +31,20 @@ def server():
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             self.server.asked.append((self.path, self.headers.get("Authorization"), body))
+            self.server.slow.wait(30)
+            if len(self.server.asked) in self.server.busy:
+                self.server.plan.insert(0, (503, {}))
             status, headers = self.server.plan.pop(0) if self.server.plan else (200, {})
+            if status == "raw":
+                self.wfile.write(headers)
+                self.close_connection = True
+                return
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
             text = f"echo: {body['messages'][-1]['content']}"
-            good = {"choices": [{"message": {"content": text}}]}
+            good = {"choices": [{"message": {"content": text}, "finish_reason": self.server.ends}]}
             answer = good if status == 200 else {"error": "words of the server"}
             self.wfile.write(json.dumps(answer).encode())
 
@@ -43,8 +52,10 @@ def server():
             pass
 
     found = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.asked, found.plan = [], []
-    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    found.asked, found.plan, found.busy, found.ends = [], [], (), "stop"
+    found.slow = threading.Event()
+    found.slow.set()
+    thread = threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield found
     found.shutdown()
@@ -104,6 +115,24 @@ def test_calls_are_no_more_often_than_asked_for(tmp_path, rests, monkeypatch):
     assert rests == [2.0, 2.0]
 
 
+def test_each_text_of_a_batch_counts(tmp_path, rests, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(data_builder.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(data_builder.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    called = []
+
+    def answers(texts):
+        called.append((now[0], len(texts)))
+        if len(called) == 2:
+            raise Retry("busy", answers=[*texts[:7], None])
+        return texts
+
+    build_data(instructions(map(str, range(20))), answers, tmp_path / "d", batch_size=8, per_minute=600, wait=0.01)
+    # 600 a minute: 0.1 s a text, 0.8 s a batch of 8; what is asked again counts as well
+    assert [count for _, count in called] == [8, 8, 1, 4]
+    np.testing.assert_allclose([at for at, _ in called], [0.0, 0.8, 1.6, 1.7])
+
+
 def test_a_teacher_that_does_not_answer_is_no_record(tmp_path, rests):
     def busy(texts):
         raise Retry("busy", after=7.0)
@@ -122,6 +151,8 @@ def test_wrong_arguments_are_named(tmp_path):
     (tmp_path / "other").write_text('{"no": "record"}\n')
     with pytest.raises(ValueError, match=r"line 1 of .*is no record"):
         build_data(instructions(["a"]), lambda texts: texts, tmp_path / "other")
+    with pytest.raises(TypeError, match=r"must return texts. Received: \[None\]"):
+        build_data(instructions(["a"]), lambda texts: [None], tmp_path / "d")
     with pytest.raises(ValueError, match="at least one prompt"):
         build_data([], lambda texts: texts, tmp_path / "d")
 
@@ -144,6 +175,58 @@ def test_a_busy_server_is_asked_again_and_one_that_refuses_is_not(server, tmp_pa
     server.plan = [(401, {})]
     with pytest.raises(RuntimeError, match=r"refuses: HTTP 401: .*words of the server"):
         build_data(instructions(["y"]), Endpoint(url(server), "m"), tmp_path / "d")
+
+
+@pytest.mark.parametrize("reply", [
+    b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"choices": [{"mess',  # the connection ends in the body
+    b"no status line\r\n\r\n",
+    b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"\xff\xfe"',  # no UTF-8
+    b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<p/>",
+    b"HTTP/1.1 503 Busy\r\nContent-Length: 500\r\n\r\nwords that are cut",
+    b"",
+], ids=["cut", "status", "utf8", "html", "cut_error", "nothing"])  # fmt: skip
+def test_a_broken_reply_is_asked_for_again(server, tmp_path, reply):
+    server.plan = [("raw", reply)]
+    (record,) = build_data(instructions(["x"]), Endpoint(url(server), "m"), tmp_path / "d")
+    assert record.answer == "echo: x" and len(server.asked) == 2
+
+
+def test_an_answer_that_was_cut_off_does_not_pass_unless_asked_for(server, tmp_path):
+    server.ends = "length"
+    teacher = Endpoint(url(server), "m", max_tokens=7)
+    (record,) = build_data(instructions(["x"]), teacher, tmp_path / "d", attempts=2)
+    assert (record.answer, record.reason, len(server.asked)) == (None, "cut off", 2)
+    (record,) = build_data(instructions(["x"]), teacher, tmp_path / "kept", keep_cut_off=True)
+    assert (record.answer, record.reason, len(server.asked)) == ("echo: x", "cut off", 3)
+    assert {body["max_tokens"] for _, _, body in server.asked} == {7}
+    assert list(read(tmp_path / "kept")) == [record]
+
+
+def test_one_busy_reply_costs_one_request(server, tmp_path):
+    server.busy = range(5, 100, 5)  # every fifth request
+    prompts = instructions([f"task {n}" for n in range(32)])
+    records = build_data(prompts, Endpoint(url(server), "m"), tmp_path / "d", batch_size=8)
+    assert sorted(record.answer for record in records) == sorted(f"echo: {prompt.text}" for prompt in prompts)
+    # 32 answers and the refusals among n requests, floor(n / 5): n = 39 or, where it ends on one, 40
+    assert len(server.asked) == 39
+
+
+def test_what_was_answered_is_kept_when_the_server_goes_away(server, tmp_path):
+    for plan, error in ((503, CompressionError), (400, RuntimeError)):
+        server.plan = [(200, {})] * 3 + [(plan, {})] * 50
+        prompts = instructions([f"{plan} {n}" for n in range(8)])
+        with pytest.raises(error, match=f"HTTP {plan}"):
+            build_data(prompts, Endpoint(url(server), "m"), tmp_path / str(plan))
+        assert [record.answer for record in read(tmp_path / str(plan))] == [f"echo: {plan} {n}" for n in range(3)]
+
+
+def test_a_request_takes_no_longer_than_its_timeout(server):
+    server.slow.clear()  # the answer is held back
+    start = time.monotonic()
+    with pytest.raises(Retry, match=r"does not answer: .*timed out"):
+        Endpoint(url(server), "m", timeout=0.2)(["x"])
+    assert 0.2 <= time.monotonic() - start < 10
+    server.slow.set()
 
 
 def test_no_server_is_worth_another_attempt():

@@ -1,7 +1,7 @@
 """Distillation: a student learns from any teacher, beside labels or without."""
 
 from tfcompress.distill.cache import Stored, cache_teacher
-from tfcompress.distill.data_builder import Retry, build_data
+from tfcompress.distill.data_builder import CutOff, Retry, build_data
 from tfcompress.distill.distiller import Distiller
 from tfcompress.distill.endpoint import Endpoint
 from tfcompress.distill.generations import born_again, through_assistants
@@ -34,6 +34,7 @@ __all__ = [
     "AttentionTransfer",
     "Contrastive",
     "Cosine",
+    "CutOff",
     "DecoupledLogits",
     "DistillationLoss",
     "Distiller",

@@ -12,6 +12,7 @@ from tfcompress.core.errors import CompressionError
 from tfcompress.distill.prompts import Prompt
 
 Generate = Callable[[list[str]], Sequence[str]]
+CUT_OFF = "cut off"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Record:
         prompt: its text.
         answer: the teacher's; None when none passed.
         source: what the prompt was made of.
-        reason: why no answer was kept; "" when one was.
+        reason: why no answer was kept; "" when one was, or "cut off" where it was kept although it is.
     """
 
     key: str
@@ -41,17 +42,28 @@ class Retry(Exception):
     Args:
         reason: what went wrong.
         after: seconds to wait, where the teacher says so.
+        answers: where some texts were answered: as many as there were texts, None for those to ask again.
     """
 
-    def __init__(self, reason: str, after: float | None = None) -> None:
+    def __init__(
+        self, reason: str, after: float | None = None, answers: Sequence[str | None] | None = None
+    ) -> None:
         super().__init__(reason)
-        self.after = after
+        self.after, self.answers = after, answers
+
+
+class CutOff(str):
+    """An answer of which the end is missing, as `generate` may give it in place of a text.
+
+    >>> CutOff("The capital of France is").upper()
+    'THE CAPITAL OF FRANCE IS'
+    """
 
 
 def build_data(
     prompts: Sequence[Prompt], generate: Generate, path: str | os.PathLike[str], *,
     accept: Callable[[Prompt, str], str | None] | None = None, batch_size: int = 8, per_minute: float | None = None,
-    attempts: int = 4, wait: float = 1.0,
+    attempts: int = 4, wait: float = 1.0, keep_cut_off: bool = False,
 ) -> list[Record]:  # fmt: skip
     """Asks a teacher and writes what it answers.
 
@@ -60,19 +72,23 @@ def build_data(
     Args:
         prompts: of `in_context`, `chain_of_thought` or `instructions`; those of the same text are asked once.
         generate: takes texts, returns as many answers. `Endpoint` asks an HTTP server; a function around a model does
-            as well. It may raise `Retry`.
+            as well. It may raise `Retry`, of which answers that came are kept, and give a `CutOff`.
         path: the JSON Lines file; made or continued.
         accept: gives None for an answer to keep, else the reason against it; an answer that does not pass is asked for
             again. Empty answers never pass.
         batch_size: texts in one call of `generate`.
-        per_minute: calls of `generate` at most; None: no limit.
+        per_minute: texts sent in a minute, attempts among them; None: no limit. A call of `generate` with n texts is
+            followed by a pause of n * 60 / per_minute seconds, counted from its beginning.
         attempts: how often a prompt is asked, from 1.
         wait: seconds before the second attempt, doubled before each further one; a `Retry` may ask for longer.
+        keep_cut_off: whether an answer that the teacher did not end is kept, with "cut off" as the record's reason;
+            else it does not pass.
 
     Returns:
         All records of the file, in its order.
 
     Raises:
+        TypeError: an answer is no text.
         ValueError: no prompts, a wrong number, a file with lines of another kind, or another number of answers than
             texts.
         CompressionError: the teacher does not answer, also after all attempts.
@@ -95,11 +111,11 @@ def build_data(
     records = list(read(path)) if path.exists() else []
     done = {record.key for record in records}
     todo = [prompt for prompt in {prompt.key: prompt for prompt in prompts}.values() if prompt.key not in done]
-    ask = _Limited(generate, per_minute)
+    ask, judge = _Limited(generate, per_minute), _Judge(accept, keep_cut_off)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         for start in range(0, len(todo), batch_size):
-            for record in _answered(todo[start : start + batch_size], ask, accept, attempts, wait):
+            for record in _answered(todo[start : start + batch_size], ask, judge, attempts, wait):
                 file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
                 file.flush()
                 records.append(record)
@@ -125,43 +141,67 @@ def read(path: str | os.PathLike[str]) -> Iterator[Record]:
 
 
 def _answered(
-    prompts: Sequence[Prompt], ask: "_Limited", accept: Callable[[Prompt, str], str | None] | None, attempts: int,
-    wait: float,
-) -> Iterator[Record]:  # fmt: skip
-    """A record for each prompt, answers that pass first; those that do not pass are asked again, together."""
-    reasons = {prompt.key: "" for prompt in prompts}
+    prompts: Sequence[Prompt], ask: "_Limited", judge: "_Judge", attempts: int, wait: float
+) -> Iterator[Record]:
+    """A record for each prompt, answers that pass first; the others are asked for again, together."""
     left, trouble = list(prompts), None
+    reasons: dict[str, str] = {}
     for attempt in range(attempts):
         if attempt:
             ask.rest(max(wait * 2 ** (attempt - 1), (trouble.after or 0.0) if trouble else 0.0))
-        try:
-            answers, trouble = ask([prompt.text for prompt in left]), None
-        except Retry as error:
-            trouble = error
-            continue
-        if len(answers) != len(left):
-            raise ValueError(f"`generate` must return {len(left)} answers. Received: {len(answers)}")
-        asked, left = left, []
-        for prompt, answer in zip(asked, (answer.strip() for answer in answers), strict=True):
-            reason = "empty" if not answer else None if accept is None else accept(prompt, answer)
-            if reason is None:
-                yield Record(prompt.key, prompt.kind, prompt.text, answer, dict(prompt.source))
-            else:
-                reasons[prompt.key] = reason
+        answers, trouble = _asked(ask, [prompt.text for prompt in left])
+        asked, left, reasons = left, [], {}
+        for prompt, answer in zip(asked, answers, strict=True):
+            against = None if answer is None else judge.against(prompt, answer)
+            if answer is None or against is not None:
+                reasons |= {} if against is None else {prompt.key: against}
                 left.append(prompt)
+            else:
+                reason = CUT_OFF if isinstance(answer, CutOff) else ""
+                yield Record(prompt.key, prompt.kind, prompt.text, answer.strip(), dict(prompt.source), reason)
         if not left:
             return
+    for prompt in left:
+        if prompt.key in reasons:
+            yield Record(prompt.key, prompt.kind, prompt.text, None, dict(prompt.source), reasons[prompt.key])
     if trouble is not None:
         raise CompressionError(
             f"the teacher gives no answer after {attempts} attempts: {trouble}. What it has answered is kept; "
             "call `build_data` again to go on"
         )
-    for prompt in left:
-        yield Record(prompt.key, prompt.kind, prompt.text, None, dict(prompt.source), reasons[prompt.key])
+
+
+def _asked(ask: "_Limited", texts: list[str]) -> tuple[Sequence[str | None], Retry | None]:
+    """An answer to each text, None for those to ask again, and why these are."""
+    answers: Sequence[str | None]
+    try:
+        answers, trouble = ask(texts), None
+    except Retry as error:
+        answers, trouble = [None] * len(texts) if error.answers is None else error.answers, error
+    if len(answers) != len(texts):
+        raise ValueError(f"`generate` must return {len(texts)} answers. Received: {len(answers)}")
+    if trouble is None and not all(isinstance(answer, str) for answer in answers):
+        raise TypeError(f"`generate` must return texts. Received: {answers!r}")
+    return answers, trouble
+
+
+class _Judge:
+    """What is held against an answer."""
+
+    def __init__(self, accept: Callable[[Prompt, str], str | None] | None, keep_cut_off: bool) -> None:
+        self._accept, self._keep_cut_off = accept, keep_cut_off
+
+    def against(self, prompt: Prompt, answer: str) -> str | None:
+        text = answer.strip()
+        if isinstance(answer, CutOff) and not self._keep_cut_off:
+            return CUT_OFF
+        if not text:
+            return "empty"
+        return None if self._accept is None else self._accept(prompt, text)
 
 
 class _Limited:
-    """Calls a function no more often than so many times a minute."""
+    """Sends a function no more texts than so many a minute."""
 
     def __init__(self, generate: Generate, per_minute: float | None) -> None:
         self._generate, self._pause = generate, 60.0 / per_minute if per_minute else 0.0
@@ -169,7 +209,7 @@ class _Limited:
 
     def __call__(self, texts: list[str]) -> Sequence[str]:
         self.rest(self._next - time.monotonic())
-        self._next = time.monotonic() + self._pause
+        self._next = time.monotonic() + self._pause * len(texts)
         return self._generate(texts)
 
     @staticmethod

@@ -1,5 +1,6 @@
 """A language model behind an OpenAI-compatible HTTP endpoint, as a function from prompts to texts."""
 
+import http.client
 import json
 import os
 import urllib.error
@@ -7,7 +8,7 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
-from tfcompress.distill.data_builder import Retry
+from tfcompress.distill.data_builder import CutOff, Retry
 
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
@@ -28,8 +29,9 @@ class Endpoint:
     Raises:
         ValueError: the URL is none of http or https.
 
-    When called, raises `Retry` for what may pass (a busy server, no connection), and RuntimeError with the server's
-    words for what will not (a wrong key, an unknown model).
+    When called, asks for each prompt in turn and gives the answers; one that the server cut off at `max_tokens` is a
+    `CutOff`. Raises `Retry` for what may pass (a busy server, no connection, a broken reply), with the answers to the
+    other prompts; and RuntimeError with the server's words for what will not (a wrong key, an unknown model).
 
     >>> Endpoint("http://127.0.0.1:8000/v1", "teacher").address
     'http://127.0.0.1:8000/v1/chat/completions'
@@ -48,30 +50,65 @@ class Endpoint:
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
         """An answer to each prompt."""
-        return [self._answer(prompt) for prompt in prompts]
+        answers: list[str | None] = []
+        trouble: Retry | None = None
+        for place, prompt in enumerate(prompts):
+            try:
+                answers.append(self._answer(prompt))
+                continue
+            except Retry as error:
+                after = max(error.after or 0.0, (trouble.after or 0.0) if trouble else 0.0)
+                trouble = Retry(str(error), after or None)
+            except RuntimeError as error:
+                if not any(answer is not None for answer in answers):
+                    raise
+                # What was answered is handed over; asked again without it, the server refuses at once.
+                trouble = Retry(str(error))
+                answers += [None] * (len(prompts) - place)
+                break
+            answers.append(None)
+        if trouble is not None:
+            raise Retry(str(trouble), trouble.after, answers)
+        return [answer for answer in answers if answer is not None]
 
     def _answer(self, prompt: str) -> str:
         messages = [{"role": "system", "content": self._system}] if self._system else []
         body = {**self._fields, "messages": [*messages, {"role": "user", "content": prompt}]}
-        headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        request = urllib.request.Request(self.address, json.dumps(body).encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:
-                answer = json.load(response)
-        except urllib.error.HTTPError as error:
-            words = error.read().decode(errors="replace").strip()[:300]
-            if error.code in _BUSY:
-                raise Retry(f"HTTP {error.code}: {words}", _seconds(error.headers.get("Retry-After"))) from None
-            raise RuntimeError(f"{self.address} refuses: HTTP {error.code}: {words}") from None
-        except (urllib.error.URLError, TimeoutError, ConnectionError, json.JSONDecodeError) as error:
-            raise Retry(f"{self.address} does not answer: {getattr(error, 'reason', error)}") from None
+            answer = json.loads(self._sent(json.dumps(body).encode()))
+        except ValueError as error:  # no JSON, or no UTF-8
+            raise Retry(f"{self.address} answers what is no JSON: {error}") from None
         try:
-            return str(answer["choices"][0]["message"]["content"] or "")
+            choice = answer["choices"][0]
+            text = str(choice["message"]["content"] or "")
         except (KeyError, IndexError, TypeError):
             words = str(answer)[:300]
             raise RuntimeError(f"{self.address} answers without choices[0].message.content: {words}") from None
+        return CutOff(text) if choice.get("finish_reason") == "length" else text
+
+    def _sent(self, body: bytes) -> bytes:
+        headers = {"Content-Type": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        request = urllib.request.Request(self.address, body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+                return response.read()
+        except urllib.error.HTTPError as error:
+            words = _words(error)
+            if error.code in _BUSY:
+                raise Retry(f"HTTP {error.code}: {words}", _seconds(error.headers.get("Retry-After"))) from None
+            raise RuntimeError(f"{self.address} refuses: HTTP {error.code}: {words}") from None
+        except (OSError, http.client.HTTPException) as error:  # no connection, or one that broke
+            reason = getattr(error, "reason", None) or repr(error)
+            raise Retry(f"{self.address} does not answer: {reason}") from None
+
+
+def _words(error: urllib.error.HTTPError) -> str:
+    try:
+        return error.read().decode(errors="replace").strip()[:300]
+    except (OSError, http.client.HTTPException):  # the status says enough
+        return ""
 
 
 def _seconds(text: str | None) -> float | None:
