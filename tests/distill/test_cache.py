@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.special import softmax
+from scipy.stats import entropy
 
 from tests.distill.models import X, Y, compiled, dense, keras
 from tfcompress.core.errors import CompressionError
@@ -73,6 +75,16 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
     np.testing.assert_allclose(stored(X)[0], X @ again.kernel, rtol=1e-5, atol=1e-6)
 
 
+def test_a_run_that_was_killed_before_it_said_so_is_taken_up(tmp_path):
+    """All answers are there, `soft_labels.json` is not."""
+    cache_teacher(Counting(), X, tmp_path, verbose=0)
+    (tmp_path / "soft_labels.json").unlink()
+    again = Counting()
+    stored = cache_teacher(again, X, tmp_path, verbose=0)
+    np.testing.assert_allclose(stored(X)[0], X @ again.kernel, rtol=1e-5, atol=1e-6)
+    assert Stored(tmp_path).shape == (3,)
+
+
 def test_datasets_with_labels_and_rows_in_dicts(tmp_path):
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(7)
     stored = cache_teacher(lambda x: 2.0 * x, data, tmp_path / "pairs", verbose=0)
@@ -102,9 +114,56 @@ def test_another_teacher_is_refused(tmp_path):
         cache_teacher(other, X, tmp_path, verbose=0)
 
 
+def says(logits, activation="softmax"):
+    """A model that answers the same to everything."""
+    model = dense(activation=activation, classes=len(logits))
+    kernel, _ = model.get_layer("out").get_weights()
+    model.get_layer("out").set_weights([0 * kernel, np.array(logits, "float32")])
+    return model
+
+
+@pytest.mark.parametrize(("one", "other", "activation"), [
+    ([14.0, 0.0, -4.0], [14.0, -4.0, 0.0], "softmax"),  # all p but the first are below 1e-6
+    ([-9.0, 2.0], [-12.0, 2.0], "sigmoid"), ([9.0, 2.0], [7.0, 2.0], "sigmoid"),
+    ([1e-4, 2e-4], [1e-4, 3e-4], None), ([5.0, 6.0], [5.0, 6.05], None),
+])  # fmt: skip
+def test_a_teacher_that_is_as_sure_is_another_one(tmp_path, one, other, activation):
+    if activation == "softmax":  # close as probabilities, far apart at a temperature
+        assert entropy(softmax(np.array(one) / 4), softmax(np.array(other) / 4)) > 0.01
+        np.testing.assert_allclose(softmax(one), softmax(other), atol=1e-5)
+    cache_teacher(says(one, activation), X, tmp_path / "m", verbose=0)
+    with pytest.raises(ValueError, match="holds the answers of another teacher"):
+        cache_teacher(says(other, activation), X, tmp_path / "m", verbose=0)
+    model, function = says(one, activation), says(other, activation)
+    if activation == "softmax":  # a function does not say what its answers are: they show it
+        cache_teacher(lambda x: model(x), X, tmp_path / "f", verbose=0)
+        with pytest.raises(ValueError, match="holds the answers of another teacher"):
+            cache_teacher(lambda x: function(x), X, tmp_path / "f", verbose=0)
+    nearly = says(np.array(one) * (1 + 1e-5), activation)  # as another machine rounds
+    cache_teacher(nearly, X, tmp_path / "m", verbose=0)
+
+
+def test_answers_of_another_kind_are_refused(tmp_path):
+    model = dense(activation="softmax")
+    assert cache_teacher(lambda x: model(x), X, tmp_path, verbose=0).kind == "logits"
+    with pytest.raises(ValueError, match=r"answers that are 'logits', those of `teacher` are 'softmax'.*remove it"):
+        cache_teacher(model, X, tmp_path, verbose=0)
+
+
+def test_a_list_of_tensors_are_several_inputs(tmp_path):
+    for number, make in enumerate((np.asarray, tf.constant)):
+        data = [make(X), make(Y.astype("float32")[:, None])]
+        stored = cache_teacher(lambda x: x[0] + 2 * x[1], data, tmp_path / str(number), batch_size=7, verbose=0)
+        assert len(stored) == 24
+        answers, _ = stored([X[:5], Y[:5, None].astype("float32")])
+        np.testing.assert_allclose(answers, X[:5] + 2 * Y[:5, None], rtol=1e-6)
+
+
 def test_what_cannot_be_stored(tmp_path):
     with pytest.raises(ValueError, match="`dataset` is empty"):
         cache_teacher(Counting(), X[:0], tmp_path / "empty", verbose=0)
+    with pytest.raises(ValueError, match="`dataset` is empty"):
+        cache_teacher(Counting(), [], tmp_path / "empty", verbose=0)
     with pytest.raises(CompressionError, match="NaN or infinity"):
         cache_teacher(lambda x: x / 0.0, X, tmp_path / "infinite", verbose=0)
     with pytest.raises(ValueError, match=r"must have one output, whose answers are stored. Received: 2 outputs"):

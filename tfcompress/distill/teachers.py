@@ -243,7 +243,7 @@ def resolve(teacher: Any) -> Teacher:
 
 
 def _at(path: Path) -> Teacher:
-    from tfcompress.distill.cache import META, Stored
+    from tfcompress.distill.stored import META, Stored
 
     if path.suffix == ".tflite":
         return File(path)
