@@ -19,6 +19,7 @@ register = saving.register_keras_serializable("tfcompress")
 NAME = _chosen.NAME
 OTHER = _chosen.OTHER
 KerasTensor = _chosen.KerasTensor
+BATCHES = _chosen.BATCHES
 VARIABLES = _chosen.VARIABLES
 COPIED = _chosen.COPIED
 flatten = _chosen.flatten

@@ -18,6 +18,7 @@ NAME, OTHER = "keras 3", "tf_keras"
 STATIC_BATCH = True  # a symbolic batch is None, so what a `call` computes from it must be traced with a number
 HONORS_TRAINING = False  # a graph's `training` replaces what is written into its calls
 KerasTensor = keras3.KerasTensor
+BATCHES = keras3.utils.PyDataset  # what `fit` takes batches from that are no generator
 flatten = keras3.tree.flatten
 map_structure = keras3.tree.map_structure
 

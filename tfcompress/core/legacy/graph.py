@@ -16,6 +16,7 @@ saving = keras.saving
 NAME, OTHER = "tf_keras", "keras 3"
 STATIC_BATCH = False  # a symbolic batch is a tensor of the graph
 HONORS_TRAINING = True  # a `training` that is written into a graph's call stands above that of the graph's own call
+BATCHES = object  # `fit` takes batches from whatever has `__next__`
 _OPERATIONS = (tf_op_layer.TFOpLambda, tf_op_layer.ClassMethod, tf_op_layer.InstanceProperty)
 _Functional = next(base for base in keras.Sequential.__mro__ if base.__name__ == "Functional")
 flatten = tf.nest.flatten
