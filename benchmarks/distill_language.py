@@ -98,19 +98,23 @@ def ways(teacher: Any, rows: np.ndarray, steps: int, rate: float) -> dict[str, C
     def distilled(student: Any, loss: Any, batches: Batches, weight: float = 0.0) -> None:
         fit(distill.Distiller(teacher, student, loss, student_loss_weight=weight), batches, steps, rate)
 
-    def own(student: Any, share: float, mix: float = 0.0) -> Batches:
+    def own(student: Any, share: float, mix: float = 0.0) -> Any:
         return distill.OnPolicy(student, rows, GIVEN, share=share, batch_size=BATCH, teacher=teacher, mix=mix, seed=3)
 
     def of_teacher(student: Any) -> None:
         written = distill.teacher_texts(teacher, rows[: 8 * BATCH, :GIVEN], LENGTH, batch_size=8 * BATCH)
         fit(student, text_batches(written, 3), steps, rate)
 
+    def minillm(student: Any) -> None:
+        batches = own(student, 1.0, 0.2)
+        distilled(student, batches.policy_gradient(), batches)
+
     return {
         "text alone": lambda student: fit(student, text_batches(rows, 3), steps, rate),
         "plain distillation": lambda s: distilled(s, distill.Logits(temperature=1.0), text_batches(rows, 3), 0.3),
         "teacher's texts": of_teacher,
         "GKD": lambda s: distilled(s, distill.JensenShannon(0.5), own(s, 0.5)),
-        "MiniLLM": lambda s: distilled(s, distill.PolicyGradient(GIVEN), own(s, 1.0, 0.2)),
+        "MiniLLM": minillm,
     }
 
 

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.special import log_softmax
 
 from tfcompress.distill import Distiller, JensenShannon
 from tfcompress.distill.sequences import OnPolicy, PolicyGradient, sample, teacher_texts
@@ -63,9 +64,74 @@ def test_batches_of_the_student_are_its_own():
     assert not x.any() and not y.any()
 
 
+def test_a_share_is_written_by_the_teacher():
+    student, teacher = language(0), language(1)
+    best, taught = chain(student).argmax(-1), chain(teacher).argmax(-1)
+    assert (best != taught).any()
+    data = np.arange(40).reshape(8, 5) % WORDS
+    batches = OnPolicy(student, data, 1, share=1.0, temperature=0, teacher=teacher, mix=1.0)
+    x, y = next(iter(batches))
+    np.testing.assert_array_equal(y, taught[x])
+
+
+def test_batches_cost_one_trace_and_follow_the_student():
+    student, traced = language(0), []
+
+    def counted(tokens, training):
+        traced.append(tokens.shape)
+        return student(tokens, training=training)
+
+    batches = iter(OnPolicy(counted, np.zeros((10, LENGTH), int), 1, share=1.0, batch_size=3, temperature=0))
+    for seed in range(4):
+        student.set_weights(language(seed).get_weights())
+        x, y = next(batches)
+        np.testing.assert_array_equal(y, chain(student).argmax(-1)[x])
+    assert len(traced) == 1
+
+
+def test_fit_takes_batches_without_an_end():
+    teacher, student = language(0), language(1)
+    distiller = Distiller(teacher, student, JensenShannon(0.3), student_loss_weight=0.0)
+    distiller.compile(keras.optimizers.SGD(0.1), None)
+    batches = OnPolicy(student, np.zeros((4, LENGTH), int), 1, share=1.0, batch_size=4)
+    history = distiller.fit(batches, steps_per_epoch=7, epochs=2, verbose=0)
+    assert len(history.history["loss"]) == 2 and int(distiller.optimizer.iterations) == 14
+
+
+def test_texts_end_where_a_token_says_so():
+    model = language(3)
+    best = chain(model).argmax(-1)
+    end = int(best[best[2]])  # the second token that is written
+    assert end not in (2, best[2])
+    expected = [2, int(best[2]), end, 9, 9, 9]
+    assert sample(model, [[2]], LENGTH, temperature=0, end=end, padding=9).tolist() == [expected]
+    assert teacher_texts(model, [[2]], LENGTH, temperature=0, end=end, padding=9).tolist() == [expected]
+    (drawn,) = sample(model, [[end]], 40, seed=1, end=end, padding=9)  # the prompt's own does not end it
+    last = int(np.argmax(drawn[1:] == end)) + 1
+    assert last > 1 and (drawn[last + 1 :] == 9).all() and 9 not in drawn[:last]
+
+
+def test_policy_gradient_of_one_text_in_numbers():
+    """Three written tokens behind two of a prompt; R_1 = (r_2 + r_3) / 2, R_2 = r_3, R_3 = 0, r = log p / q."""
+    rng = np.random.default_rng(4)
+    logits = rng.normal(size=(2, 4, 5))
+    labels = np.array([0, 3, 1, 4])
+    log_p, log_q = log_softmax(logits, -1)[:, 1:]
+    picked = np.arange(3), labels[1:]
+    r, kl = (log_p - log_q)[picked], (np.exp(log_q) * (log_q - log_p)).sum(-1)
+    terms = kl - np.array([(r[1] + r[2]) / 2, r[2], 0]) * log_q[picked]
+    p, q = np.exp(log_p)[picked], np.exp(log_q)[picked]
+    given = tf.constant(logits, tf.float32)
+    for mix in (0.0, 0.3, 1.0):
+        expected = np.mean(q / (mix * p + (1 - mix) * q) * terms)
+        found = PolicyGradient(2, mix).loss(given[:1], given[1:], labels[None])
+        np.testing.assert_allclose(found, [expected], rtol=1e-5)
+
+
 def test_policy_gradient_is_that_of_the_divergence_of_sequences():
     """Averaged over all sequences by their probability, gradients are those of KL(q || p) over whole sequences, where
-    rewards are not normalized: with two written tokens they are not."""
+    rewards are not normalized: with two written tokens they are not. Where the teacher wrote as well, weights make up
+    for it."""
     rng = np.random.default_rng(0)
     teacher = tf.constant(rng.normal(size=(1, 3, 3)), tf.float32)
     weights = tf.Variable(rng.normal(size=(3, 3)), dtype=tf.float32)  # [place, words], one history for all
@@ -79,14 +145,20 @@ def test_policy_gradient_is_that_of_the_divergence_of_sequences():
             terms.append(tf.exp(mine) * (mine - theirs))
         true = tf.add_n(terms)
     expected = tape.gradient(true, weights)
-    total = tf.zeros_like(expected)
-    for a, b in sequences:
-        with tf.GradientTape() as tape:
-            labels = tf.constant([[0, a, b]])
-            loss = PolicyGradient(2).loss(teacher, weights[None], labels)[0] * 2  # a mean of two places
-        log_q = tf.nn.log_softmax(weights[1:])
-        total += tf.exp(log_q[0, a] + log_q[1, b]) * tape.gradient(loss, weights)
-    np.testing.assert_allclose(total, expected, atol=1e-5)
+    def drawn(mix, told):
+        """The mean gradient of the loss, which is told of one share, over texts of which the teacher wrote another."""
+        total = tf.zeros_like(expected)
+        chances = mix * tf.exp(log_p) + (1 - mix) * tf.nn.softmax(weights[1:])
+        for a, b in sequences:
+            with tf.GradientTape() as tape:
+                labels = tf.constant([[0, a, b]])
+                loss = PolicyGradient(2, told).loss(teacher, weights[None], labels)[0] * 2  # a mean of two places
+            total += chances[0, a] * chances[1, b] * tape.gradient(loss, weights)
+        return total
+
+    for mix in (0.0, 0.2, 0.9):
+        np.testing.assert_allclose(drawn(mix, mix), expected, atol=1e-5)
+    assert np.abs(drawn(0.9, 0.0) - expected).max() > 0.05  # as it is without the weights
 
 
 @pytest.mark.parametrize("loss", [JensenShannon(0.3), PolicyGradient(1)], ids=["gkd", "minillm"])
@@ -108,6 +180,10 @@ def test_wrong_arguments_are_named():
         (lambda: sample(model, [[1]], 3, mix=0.5), "`mix`"),
         (lambda: OnPolicy(model, np.zeros((2, 3), int), 3), "`given`"),
         (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, share=2), "`share`"),
+        (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, mix=0.5), "`mix` from 0 to 1 and with another model"),
+        (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, share=0.5).policy_gradient(), "must be 1 .* share=0.5"),
+        (lambda: PolicyGradient(0), "`given`"),
+        (lambda: PolicyGradient(1, 1.5), "`mix`"),
         (lambda: PolicyGradient(1).loss(tf.zeros((1, 2, 3)), tf.zeros((1, 2, 3)), None), "as labels"),
     ):
         with pytest.raises(ValueError, match=message):

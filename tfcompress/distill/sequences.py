@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfcompress.core import flavor
 from tfcompress.core.samples import Input, Samples
 from tfcompress.distill import losses
 from tfcompress.distill.objects import Outputs
 
 Language = Callable[..., Any]
+Asked = list[tuple[float, Callable[[np.ndarray], Any]]]  # models and their shares of the probability
 
 
 def sample(
     model: Any, prompts: Any, length: int, *, temperature: float = 1.0, other: Any = None, mix: float = 0.0,
-    seed: int = 0,
+    seed: int = 0, end: int | None = None, padding: int = 0,
 ) -> np.ndarray:  # fmt: skip
     """Writes on from prompts:  y_t ~ softmax(z_t / T),  or  mix * p_other + (1 - mix) * p_model.
 
@@ -31,6 +33,8 @@ def sample(
         other: a second language model to sample from as well.
         mix: its share of the probability, from 0 to 1.
         seed: of the draws.
+        end: the token that ends a text; behind the first one that was written stands `padding`. None: texts do not end.
+        padding: the token behind the end.
 
     Returns:
         [batch, length] int32, the prompts in front.
@@ -40,30 +44,46 @@ def sample(
 
     Source: Gu et al. 2023 (MiniLLM), arXiv:2306.08543, section 2.2 (teacher-mixed sampling).
     """
+    asked = _asked(model, other, mix, temperature)
+    return _written(asked, prompts, length, temperature, seed, end, padding)
+
+
+def _asked(model: Any, other: Any, mix: float, temperature: float) -> Asked:
+    """Each model as one compiled function, so that neither a token nor a batch costs a new trace."""
+    if temperature < 0 or not 0 <= mix <= 1 or (mix > 0 and other is None):
+        raise ValueError(
+            f"`temperature` must be from 0, `mix` from 0 to 1 and with another model. Received: "
+            f"temperature={temperature!r}, mix={mix!r}, the other model {other!r}"
+        )
+
+    def compiled(model: Any) -> Callable[[np.ndarray], Any]:
+        run = tf.function(lambda tokens: model(tokens, training=False), reduce_retracing=True)
+        return lambda tokens: run(tf.convert_to_tensor(tokens))
+
+    return [(1 - mix, compiled(model)), *([(mix, compiled(other))] if mix else [])]
+
+
+def _written(
+    asked: Asked, prompts: Any, length: int, temperature: float, seed: int, end: int | None = None, padding: int = 0
+) -> np.ndarray:
     prompts = np.asarray(prompts, np.int32)
     if prompts.ndim != 2 or not 1 <= prompts.shape[1] < length:
         raise ValueError(f"`prompts` must be [batch, from 1 to {length - 1} tokens]. Received: shape {prompts.shape}")
-    if temperature < 0 or not 0 <= mix <= 1 or (mix > 0 and other is None):
-        raise ValueError(
-            f"`temperature` must be from 0, `mix` from 0 to 1 and with `other`. Received: temperature={temperature!r}, "
-            f"mix={mix!r}, other={other!r}"
-        )
     tokens = np.zeros((len(prompts), length), np.int32)
     tokens[:, : prompts.shape[1]] = prompts
     random = np.random.default_rng(seed)
-    ask = [(1 - mix, _asked(model)), *([(mix, _asked(other))] if mix else [])]
+    behind = np.zeros(tokens.shape, bool)  # padding may be no token that a model knows: it is put in last
     for place in range(prompts.shape[1], length):
-        chances = np.sum([share * _chances(say(tokens), place - 1, temperature) for share, say in ask], axis=0)
-        ends = np.cumsum(chances, axis=-1)
-        drawn = random.random((len(tokens), 1)) * ends[:, -1:]
-        tokens[:, place] = chances.argmax(-1) if temperature == 0 else (drawn > ends).sum(-1)
-    return tokens
-
-
-def _asked(model: Any) -> Callable[[np.ndarray], Any]:
-    """The model as one compiled function, so that each token costs no new trace."""
-    run = tf.function(lambda tokens: model(tokens, training=False), reduce_retracing=True)
-    return lambda tokens: run(tf.convert_to_tensor(tokens))
+        chances = np.sum([share * _chances(say(tokens), place - 1, temperature) for share, say in asked], axis=0)
+        bounds = np.cumsum(chances, axis=-1)
+        drawn = random.random((len(tokens), 1)) * bounds[:, -1:]
+        written = chances.argmax(-1) if temperature == 0 else (drawn > bounds).sum(-1)
+        tokens[:, place] = np.where(behind[:, place], 0, written)
+        if end is not None:
+            behind[written == end, place + 1 :] = True
+        if behind[:, -1].all():
+            break
+    return np.where(behind, padding, tokens).astype(np.int32)
 
 
 def _chances(logits: Any, place: int, temperature: float) -> np.ndarray:
@@ -74,7 +94,10 @@ def _chances(logits: Any, place: int, temperature: float) -> np.ndarray:
     return values / values.sum(-1, keepdims=True)
 
 
-def teacher_texts(teacher: Any, prompts: Any, length: int, *, batch_size: int = 64, seed: int = 0) -> np.ndarray:
+def teacher_texts(
+    teacher: Any, prompts: Any, length: int, *, batch_size: int = 64, seed: int = 0, temperature: float = 1.0,
+    end: int | None = None, padding: int = 0,
+) -> np.ndarray:  # fmt: skip
     """What the teacher writes: a student trained on it as on any text learns the teacher's sequences.
 
     Args:
@@ -83,6 +106,9 @@ def teacher_texts(teacher: Any, prompts: Any, length: int, *, batch_size: int = 
         length: tokens of prompt and continuation together.
         batch_size: rows written at once.
         seed: of the draws.
+        temperature: T > 0; 0 takes the most likely token at each place, the paper's search with a beam of one.
+        end: as for `sample`.
+        padding: as for `sample`.
 
     Returns:
         [rows, length] int32.
@@ -90,17 +116,21 @@ def teacher_texts(teacher: Any, prompts: Any, length: int, *, batch_size: int = 
     Source: Kim and Rush 2016, arXiv:1606.07947, section 3.2 (sequence-level knowledge distillation, with samples in
     place of the most likely sequence).
     """
-    prompts = np.asarray(prompts)
-    parts = range(0, len(prompts), batch_size)
-    return np.concatenate(
-        [sample(teacher, prompts[start : start + batch_size], length, seed=seed + start) for start in parts]
-    )
+    prompts, asked = np.asarray(prompts), _asked(teacher, None, 0.0, temperature)
+    parts = [
+        _written(asked, prompts[start : start + batch_size], length, temperature, seed + start, end, padding)
+        for start in range(0, len(prompts), batch_size)
+    ]
+    return np.concatenate(parts)
 
 
-class OnPolicy:
-    """Batches for `Distiller.fit` of which a share was written by the student as it is now.
+class OnPolicy(flavor.BATCHES):  # type: ignore[name-defined, misc]
+    """Batches for `Distiller.fit` of which a share was written by the student as it is.
 
         for each batch:  with probability `share` the student's own continuations of prompts, else rows of the data
+
+    Batches never end: `fit` needs its `steps_per_epoch`. A batch is (tokens, next tokens), both int32
+    [batch_size, length - 1]. Keras asks for a few batches ahead, so they are by the student as it was some steps ago.
 
     Args:
         student: the language model that is trained.
@@ -110,15 +140,24 @@ class OnPolicy:
         batch_size: rows of a batch.
         temperature: of the student's writing.
         teacher: for teacher-mixed writing.
-        mix: the teacher's share of the probability, from 0 to 1.
+        mix: the teacher's share of the probability, from 0 to 1; `policy_gradient` takes it into account.
         seed: of all draws.
-
-    Iterating never ends; give `fit` its `steps_per_epoch`. A batch is (tokens, next tokens).
 
     Raises:
         ValueError: a number is not one of those, or data of another form.
 
     Source: Agarwal et al. 2023 (GKD), arXiv:2306.13649, algorithm 1.
+
+    >>> from tfcompress.core.flavor import keras
+    >>> from tfcompress.distill import Distiller, JensenShannon
+    >>> def language():
+    ...     return keras.Sequential([keras.Input((None,)), keras.layers.Embedding(5, 4), keras.layers.Dense(5)])
+    >>> student, data = language(), np.random.default_rng(0).integers(0, 5, (8, 6))
+    >>> distiller = Distiller(language(), student, JensenShannon(0.5), student_loss_weight=0.0)
+    >>> distiller.compile("sgd")
+    >>> history = distiller.fit(OnPolicy(student, data, given=2, batch_size=4), steps_per_epoch=3, verbose=0)
+    >>> len(history.history["loss"])
+    1
     """
 
     def __init__(
@@ -130,40 +169,80 @@ class OnPolicy:
             raise ValueError(f"`given` must be from 1 to {self._rows.shape[1] - 1}. Received: given={given!r}")
         if not 0 <= share <= 1:
             raise ValueError(f"`share` must be from 0 to 1. Received: share={share!r}")
-        self._student, self._given, self._share, self._batch = student, given, share, batch_size
-        self._how = {"temperature": temperature, "other": teacher, "mix": mix}
-        self._random = np.random.default_rng(seed)
+        super().__init__()
+        self._asked = _asked(student, teacher, mix, temperature)
+        self._given, self._share, self._batch, self._mix = given, share, batch_size, mix
+        self._temperature, self._random = temperature, np.random.default_rng(seed)
+
+    num_batches = None
+    """What Keras 3 asks for the number of batches: they do not end."""
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        length = self._rows.shape[1]
         while True:
-            rows = self._rows[self._random.integers(0, len(self._rows), self._batch)]
-            if self._random.random() < self._share:
-                seed = int(self._random.integers(2**31))
-                rows = sample(self._student, rows[:, : self._given], length, seed=seed, **self._how)
-            yield rows[:, :-1], rows[:, 1:]
+            yield next(self)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The next batch, whichever is asked for: a student that has moved on does not write an earlier one again."""
+        return next(self)
+
+    def __next__(self) -> tuple[np.ndarray, np.ndarray]:
+        rows = self._rows[self._random.integers(0, len(self._rows), self._batch)]
+        if self._random.random() < self._share:
+            seed, length = int(self._random.integers(2**31)), rows.shape[1]
+            rows = _written(self._asked, rows[:, : self._given], length, self._temperature, seed)
+        return rows[:, :-1], rows[:, 1:]
+
+    def policy_gradient(self) -> "PolicyGradient":
+        """The loss of MiniLLM for these batches.
+
+        Raises:
+            ValueError: not all of them are written, or not at temperature 1.
+        """
+        if self._share != 1 or self._temperature != 1:
+            raise ValueError(
+                f"`share` and `temperature` must be 1 for a policy gradient. Received: share={self._share!r}, "
+                f"temperature={self._temperature!r}"
+            )
+        return PolicyGradient(self._given, self._mix)
 
 
 class PolicyGradient(Outputs):
     """MiniLLM's reverse KL of whole sequences, on what the student wrote.
 
-        -sum_t [ sum_y q(y) log p(y) / q(y)  +  R_{t+1} log q(y_t) ],    R_t = mean over later t' of log p / q (y_t')
+        mean over written t of  w_t [ sum_y q(y) log q(y) / p(y)  -  R_t log q(y_t) ]
 
-    The first part is the exact divergence at each place; the second lets a token answer for what it leads to. p is the
-    teacher's, q the student's. Places of the prompt do not count.
+        R_t = mean over later t' of log p(y_t') / q(y_t'),    w_t = q(y_t) / (mix p(y_t) + (1 - mix) q(y_t))
+
+    p is the teacher's probability behind what is written up to t, q the student's; no gradient flows through R and w.
+    The first part is the exact divergence at each place; the second lets a token answer for what it leads to, 0 for the
+    last one. The weights make up for a teacher that wrote as well: of each token its own, as in the paper, and not the
+    product with those before it. Places of the prompt do not count. The paper clips its steps as PPO does and adds the
+    loss of language modelling on plain text; neither is part of this loss.
 
     Args:
-        given: tokens of the prompt.
+        given: tokens of the prompt, from 1.
+        mix: the teacher's share of the probability when the tokens were written, as `OnPolicy` has it, from 0 to 1.
 
-    Needs the tokens that were written as labels, as `OnPolicy` gives them, with share=1.
+    Needs the tokens that were written as labels, as `OnPolicy` gives them, with share=1 and temperature=1:
+    `OnPolicy.policy_gradient` gives the loss that goes with the batches.
 
-    Source: Gu et al. 2023 (MiniLLM), arXiv:2306.08543, equations 3 and 6 (single-step decomposition, length
-    normalization).
+    Raises:
+        ValueError: a number is not one of those.
+
+    Source: Gu et al. 2023 (MiniLLM), arXiv:2306.08543, section 2.2 (single-step decomposition, teacher-mixed sampling,
+    length normalization).
+
+    >>> float(PolicyGradient(1).loss(tf.zeros((1, 1, 2)), tf.zeros((1, 1, 2)), [[0]])[0])
+    0.0
     """
 
-    def __init__(self, given: int) -> None:
+    def __init__(self, given: int, mix: float = 0.0) -> None:
         super().__init__(1.0, from_logits=True)
-        self.given = given
+        if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
+            raise ValueError(f"`given` must be a whole number from 1. Received: given={given!r}")
+        if not 0 <= mix <= 1:
+            raise ValueError(f"`mix` must be from 0 to 1. Received: mix={mix!r}")
+        self.given, self.mix = int(given), float(mix)
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
         if labels is None:
@@ -171,9 +250,11 @@ class PolicyGradient(Outputs):
         start = self.given - 1  # what follows the prompt's last token is the first that was written
         log_p, log_q = (losses.log_probabilities(x[:, start:], 1.0, True) for x in (teacher, student))
         tokens = tf.cast(labels, tf.int32)[:, start:]
-        chosen = tf.stop_gradient(tf.gather(log_p - log_q, tokens, batch_dims=2))
-        later = tf.cumsum(chosen, axis=1, exclusive=True, reverse=True)
+        ratios = tf.stop_gradient(tf.gather(log_p - log_q, tokens, batch_dims=2))
+        later = tf.cumsum(ratios, axis=1, exclusive=True, reverse=True)
         count = tf.cast(tf.range(tf.shape(tokens)[1] - 1, -1, -1), tf.float32)
         reward = later / tf.maximum(count, 1.0)
-        step = losses.divergence(log_q, log_p)
-        return tf.reduce_mean(step - reward * tf.gather(log_q, tokens, batch_dims=2), axis=1)
+        terms = losses.divergence(log_q, log_p) - reward * tf.gather(log_q, tokens, batch_dims=2)
+        if self.mix:
+            terms /= self.mix * tf.exp(ratios) + (1 - self.mix)
+        return tf.reduce_mean(terms, axis=1)
