@@ -98,6 +98,29 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path):
     assert list(read(tmp_path / "data.jsonl")) == records
 
 
+def test_reading_changes_no_file_and_leaves_out_no_whole_record(tmp_path):
+    path = tmp_path / "data.jsonl"
+    records = build_data(instructions(["a", "b"]), lambda texts: [t * 2 for t in texts], path)
+    whole = path.read_bytes()
+    for end, count in ((len(whole) - 1, 2), (len(whole) - 2, 1), (whole.index(b"\n") + 4, 1)):
+        path.write_bytes(whole[:end])
+        assert list(read(path)) == records[:count]
+        assert path.read_bytes() == whole[:end]
+        assert build_data(instructions(["a", "b"]), lambda texts: [t * 2 for t in texts], path) == records
+        assert path.read_bytes() == whole
+    path.write_text("a text of somebody else's, without an end")
+    with pytest.raises(ValueError, match=r"line 1 of .*is no record"):
+        build_data(instructions(["a"]), lambda texts: texts, path)
+    assert path.read_text() == "a text of somebody else's, without an end"
+
+
+def test_half_a_surrogate_pair_is_no_end(tmp_path):
+    (record, other) = build_data(instructions(["a", "\udc00"]), lambda texts: ["cut \ud83d", "ü 😀"], tmp_path / "d")
+    assert (record.answer, other.answer) == ("cut \ud83d", "ü 😀")
+    assert list(read(tmp_path / "d")) == [record, other]
+    assert b'"answer": "cut \\ud83d"' in (tmp_path / "d").read_bytes()
+
+
 def test_answers_that_do_not_pass_are_asked_again_and_told(tmp_path, rests):
     answers = iter([["bad", "good"], ["good"]])
     records = build_data(

@@ -158,5 +158,11 @@ def test_stages_in_order():
     for stages in ([], [Stage(1, [1.0])], [Stage(0, [1.0]), Stage(0, [1.0])]):
         with pytest.raises(ValueError, match="`stages` must begin at epoch 0"):
             Progressive(stages)
+    distiller, epochs = compiled(Distiller(dense(9), dense(4), Logits(), [3.0])), []
+    seen = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(epoch))
+    for wrong in (Stage(1, [1.0, 2.0]), Stage(1, [1.0], 2), Stage(1, [1.0], "1")):
+        with pytest.raises((TypeError, ValueError), match="`stages` from epoch 1 on: `"):
+            distiller.fit(X, Y, epochs=3, verbose=0, callbacks=[seen, Progressive([Stage(0, [1.0], 0.1), wrong])])
+    assert epochs == [] and (distiller.distillation_loss_weights, distiller.student_loss_weight) == ([3.0], 0.5)
     with pytest.raises(TypeError, match=r"must be used with a `Distiller`. Received: Functional"):
         compiled(dense()).fit(X, Y, verbose=0, callbacks=[Progressive([Stage(0, [1.0])])])

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tfcompress.core.errors import CompressionError
 from tfcompress.distill.prompts import Prompt
 
 Generate = Callable[[list[str]], Sequence[str]]
 CUT_OFF = "cut off"
+_BEGIN = b'{"key": '
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def build_data(
     todo = [prompt for prompt in {prompt.key: prompt for prompt in prompts}.values() if prompt.key not in done]
     ask, judge = _Limited(generate, per_minute), _Judge(accept, keep_cut_off)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    with _appended(path) as file:
         for start in range(0, len(todo), batch_size):
             for record in _answered(todo[start : start + batch_size], ask, judge, attempts, wait):
                 file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
@@ -123,21 +124,44 @@ def build_data(
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Record]:
-    """The records of a file; a last line that was cut off when a run was killed is taken off the file.
+    """The records of a file, which stays as it is; a last line that was cut off when a run was killed is left out.
 
     Raises:
         ValueError: another line is no record.
     """
     path = Path(path)
-    lines = path.read_bytes().split(b"\n")
-    if lines[-1]:
-        with path.open("r+b") as file:
-            file.truncate(sum(len(line) + 1 for line in lines[:-1]))
-    for number, line in enumerate(lines[:-1], 1):
+    lines, _ = _lines(path)
+    for number, line in enumerate(lines, 1):
         try:
             yield Record(**json.loads(line))
         except (TypeError, ValueError) as error:
             raise ValueError(f"line {number} of {os.fspath(path)!r} is no record of `build_data`: {error}") from None
+
+
+def _lines(path: Path) -> tuple[list[bytes], bytes]:
+    """The lines of a file, and the beginning of a record behind them that was cut off."""
+    *lines, last = path.read_bytes().split(b"\n")
+    try:
+        json.loads(last)
+    except ValueError:
+        begun = last[: len(_BEGIN)] == _BEGIN[: len(last)]
+        return (lines, last) if begun else ([*lines, last], b"")
+    return [*lines, last], b""
+
+
+def _appended(path: Path) -> TextIO:
+    """The file, opened behind its last whole record. Halves of surrogate pairs are written as JSON escapes them."""
+    ending = ""
+    if path.exists():
+        lines, rest = _lines(path)
+        if rest:
+            with path.open("r+b") as file:
+                file.truncate(path.stat().st_size - len(rest))
+        elif lines:
+            ending = "\n"  # the last record was written without one
+    found = path.open("a", encoding="utf-8", errors="backslashreplace")
+    found.write(ending)
+    return found
 
 
 def _answered(

@@ -32,7 +32,8 @@ class Progressive(keras.callbacks.Callback):
 
     Raises:
         TypeError: it is used with a model that is no `Distiller`.
-        ValueError: stages out of order, or weights that do not fit the distiller's losses.
+        ValueError: stages out of order; or, as training begins, weights of any stage that do not fit the distiller's
+            losses.
 
     Source: Jiao et al. 2019 (TinyBERT), arXiv:1909.10351, section 3.2; Wang et al. 2018, Progressive blockwise
     knowledge distillation for neural network acceleration, IJCAI, section 3.
@@ -48,10 +49,22 @@ class Progressive(keras.callbacks.Callback):
         if not epochs or epochs[0] != 0 or epochs != sorted(set(epochs)):
             raise ValueError(f"`stages` must begin at epoch 0 and follow each other. Received: epochs {epochs}")
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_train_begin(self, logs: Any = None) -> None:
         if not isinstance(self.model, Distiller):
             raise TypeError(f"`Progressive` must be used with a `Distiller`. Received: {type(self.model).__name__}")
-        stage = [stage for stage in self.stages if stage.epoch <= epoch][-1]
+        before = Stage(0, self.model.distillation_loss_weights, self.model.student_loss_weight)
+        for stage in self.stages:
+            try:
+                self._enter(stage)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"`stages` from epoch {stage.epoch} on: {error}") from None
+            finally:
+                self._enter(before)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._enter([stage for stage in self.stages if stage.epoch <= epoch][-1])
+
+    def _enter(self, stage: Stage) -> None:
         self.model.distillation_loss_weights = stage.weights
         if stage.student_loss_weight is not None:
             self.model.student_loss_weight = stage.student_loss_weight

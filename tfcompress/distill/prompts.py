@@ -27,7 +27,7 @@ class Prompt:
     @property
     def key(self) -> str:
         """Tells prompts apart: the same text has the same key in every run."""
-        return hashlib.sha256(f"{self.kind}\n{self.text}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self.kind}\n{self.text}".encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def in_context(

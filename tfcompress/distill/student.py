@@ -52,7 +52,7 @@ def student_from(teacher: Any, keep: float | int | Sequence[int] = 0.5) -> Any:
 
     Raises:
         TypeError: not a Keras model, or not such a `keep`.
-        ValueError: the model is not built, nothing repeats in it, or `keep` names blocks that are not there.
+        ValueError: the model is not built, nothing repeats in it, or `keep` names no blocks or others than there are.
 
     Source: Sanh et al. 2019 (DistilBERT), arXiv:1910.01108, section 2.
 
@@ -125,11 +125,13 @@ def _kept(found: list[Block], keep: Any) -> set[int]:
         return set(_spread(len(found), int(keep)))
     if not isinstance(keep, (list, tuple, range, np.ndarray)):
         raise TypeError(f"`keep` must be a share, a number of blocks, or their places. Received: keep={keep!r}")
-    wanted = [int(place) for place in keep]
-    if not all(-len(found) <= place < len(found) for place in wanted):
+    wanted = list(keep)
+    if not all(isinstance(place, (int, np.integer)) and not isinstance(place, bool) for place in wanted):
+        raise TypeError(f"`keep` must hold whole numbers, the places of the blocks. Received: keep={keep!r}")
+    if not wanted or not all(-len(found) <= place < len(found) for place in wanted):
         shown = ", ".join(f"{place}: {block.names[0]}" for place, block in enumerate(found))
-        raise ValueError(f"`keep` must name some of the blocks ({shown}). Received: keep={keep!r}")
-    return {place % len(found) for place in wanted}
+        raise ValueError(f"`keep` must name at least one of the blocks ({shown}). Received: keep={keep!r}")
+    return {int(place) % len(found) for place in wanted}
 
 
 def _spread(count: int, kept: int) -> list[int]:
