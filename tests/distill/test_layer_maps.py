@@ -3,7 +3,7 @@
 import pytest
 
 from tests.distill.models import X, Y, compiled, keras, layers
-from tfcompress.distill import AttentionMatrices, Distiller, Features, layer_map
+from tfcompress.distill import AttentionMatrices, AttentionTransfer, Distiller, Features, layer_map
 from tfcompress.distill.layer_maps import places
 
 
@@ -32,8 +32,9 @@ def test_every_other_layer_teaches():
 
 def test_names_may_differ_and_options_reach_the_loss():
     teacher, student = chain(2), chain(2, prefix="layer")
-    pairs = layer_map(Features, teacher, student, ("block_*", "layer_*"))
+    pairs = layer_map(AttentionTransfer, teacher, student, ("block_*", "layer_*"), "first", power=1.0)
     assert [p.student.name for p in pairs] == ["layer_0", "layer_1"]
+    assert [p.power for p in pairs] == [1.0, 1.0]  # 2 when nothing is said
 
 
 def test_attention_layers_by_their_class():

@@ -126,6 +126,21 @@ def test_assistants_stand_between():
         through_assistants(teacher, [], train)
 
 
+def test_the_task_weighs_as_asked_for_in_every_generation():
+    found = []
+
+    def train(distiller):
+        found.append(compiled(distiller).evaluate(X, Y, verbose=0, return_dict=True))
+
+    born_again(dense(9), lambda: dense(4), train, generations=2, student_loss_weight=0.2)
+    through_assistants(dense(9), [dense(6), dense(3)], train, student_loss_weight=0.2)
+    assert len(found) == 4
+    for one in found:
+        expected = 0.2 * one["student_loss"] + 0.8 * one["distillation_loss"]
+        np.testing.assert_allclose(one["loss"], expected, rtol=1e-5)
+        assert abs(one["loss"] - 0.5 * one["student_loss"] - 0.5 * one["distillation_loss"]) > 0.01
+
+
 def test_losses_may_be_made_for_each_pair():
     taught, train = recorded()
     through_assistants(
