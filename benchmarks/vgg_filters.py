@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--width", type=int, default=24, help="filters of the first convolutions (%(default)s)")
     parser.add_argument("--macs", type=float, default=0.123, help="budget, of the original's (%(default)s)")
-    parser.add_argument("--params", type=float, default=0.06, help="budget, of the original's (%(default)s)")
+    parser.add_argument("--params", type=float, default=0.03, help="budget, of the original's (%(default)s)")
     parser.add_argument("--importance", default="taylor")
     options = parser.parse_args()
     each(options.flavor)

@@ -112,8 +112,8 @@ def load(model: Any, path: str | os.PathLike[str], *, name: str | None = None, b
     ['french']
     """
     if base not in (_MODELS_OWN, None, *TABLES):
-        known = ", ".join(map(repr, (_MODELS_OWN, None, *TABLES)))
-        raise ValueError(f"`base` must be one of {known}. Received: base={base!r}")
+        kinds = ", ".join(map(repr, (_MODELS_OWN, None, *TABLES)))
+        raise ValueError(f"`base` must be one of {kinds}. Received: base={base!r}")
     about, arrays = _read(path)
     name = about["name"] if name is None else name
     flavor.check_model(model)
