@@ -85,3 +85,28 @@ def test_names_and_bases_that_do_not_fit_are_refused():
         tfc.lora.activate(network(), None)
     with pytest.raises(ValueError, match=r"`train` must not select 'norm' in a model that has adapters"):
         tfc.add_lora(one, 2, name="two", train="norm")
+
+
+@pytest.mark.parametrize("base", [None, "int4"])
+def test_a_removed_adapter_takes_its_numbers_with_it(base, tmp_path):
+    one = stir(tfc.add_lora(network(), 2, name="one", train="head", base=base), "one")
+    two = stir(tfc.add_lora(one, 3, select="first", name="two", train="head"), "two", seed=9)
+    before = two.predict(X, verbose=0)
+    for gone, left, shapes in (("one", "two", [(3, 24), (4,), (16, 3), (24, 4)]),
+                               ("two", "one", [(2, 24), (2, 24), (4,), (16, 2), (24, 2), (24, 4)])):  # fmt: skip
+        alone = tfc.lora.remove(two, gone)
+        assert tfc.lora.adapters(alone) == [left]
+        assert tfc.lora.active(alone) == (None if gone == "two" else "two")
+        tfc.lora.activate(alone, left)
+        expected = before if left == "two" else one.predict(X, verbose=0)
+        np.testing.assert_array_equal(alone.predict(X, verbose=0), expected)
+        assert sorted(tuple(w.shape) for w in alone.trainable_weights) == sorted(shapes)
+        alone.save(tmp_path / "alone.keras")
+        loaded = keras.models.load_model(tmp_path / "alone.keras")
+        np.testing.assert_array_equal(loaded.predict(X, verbose=0), expected)
+        assert len(loaded.weights) < len(two.weights)
+    np.testing.assert_array_equal(two.predict(X, verbose=0), before)
+    with pytest.raises(ValueError, match="must be one of several adapters"):
+        tfc.lora.remove(tfc.lora.remove(two, "one"), "two")
+    with pytest.raises(ValueError, match="Received: name='three'"):
+        tfc.lora.remove(two, "three")
