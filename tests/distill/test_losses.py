@@ -111,11 +111,16 @@ def test_squared_error_and_the_logits_of_probabilities():
     np.testing.assert_allclose(found, TEACHER, rtol=1e-3, atol=1e-3)
 
 
-def test_pixels_and_tokens_are_averaged():
+def test_pixels_and_tokens_each_have_a_number():
     teacher, student = (RNG.normal(size=(2, 3, 5, 4)).astype("float32") for _ in range(2))
     found = losses.hinton(tf.constant(teacher), tf.constant(student), 2.0)
     p, q = (softmax(x / 2.0, -1) for x in (teacher, student))
-    np.testing.assert_allclose(found, 4 * entropy(p, q, axis=-1).mean((1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(found, 4 * entropy(p, q, axis=-1), rtol=1e-4, atol=1e-6)
+    labels = RNG.integers(0, 4, (2, 3, 5))
+    found = losses.decoupled(tf.constant(teacher), tf.constant(student), tf.constant(labels), 2.0)
+    rows = [tf.reshape(tf.constant(x), [30, 4]) for x in (teacher, student)]
+    one_by_one = losses.decoupled(*rows, tf.constant(labels.ravel()), 2.0)
+    np.testing.assert_allclose(found, np.reshape(one_by_one, (2, 3, 5)), rtol=1e-5, atol=1e-6)
 
 
 def test_a_probability_of_zero_is_finite():

@@ -42,8 +42,9 @@ class Distiller(keras.Model):
 
         loss = w * task loss + (1 - w) * sum_i w_i * distillation loss_i
 
-    It is compiled, fitted and evaluated as any Keras model: callbacks, `sample_weight` (which weighs both losses),
-    `class_weight`, several outputs, mixed precision and `tf.distribute` work as ever. The loss and the metrics given to
+    It is compiled, fitted and evaluated as any Keras model: callbacks, `sample_weight` (which weighs both losses, by
+    position where it has an axis for them; of several outputs' weights a loss takes its output's), masks of padded
+    sequences, `class_weight`, several outputs, mixed precision and `tf.distribute` work as ever. The loss and the metrics given to
     `compile` are the student's; `student_loss` and `distillation_loss` are further metrics. The teacher runs in
     inference mode, is never trained, and is not saved; `student` is the product, and what `save` writes.
 
@@ -186,8 +187,9 @@ class Distiller(keras.Model):
         total = tf.constant(0.0)
         for loss, keys, projection, weight in zip(hidden.losses, hidden.keys, self.projections, weights, strict=True):
             one = _chosen(loss, keys[0], taught, seen, self.student)
-            other = projection(_chosen(loss, keys[1], y_pred, inner, self.student))
-            total += weight * reduced(loss.loss(one, other, _labels(loss, y, self.student)), sample_weight)
+            other, mask = self._projected(loss, keys[1], projection, y_pred, inner)
+            values = loss.loss(one, other, _of_output(loss, y, self.student))
+            total += weight * reduced(values, _of_output(loss, sample_weight, self.student), mask)
         total = total if known is None else tf.where(known, total, 0.0)
         whole = share * task + (1 - share) * total / replicas + further
         rows = tf.shape(flavor.flatten(y_pred)[0])[0]
@@ -195,6 +197,19 @@ class Distiller(keras.Model):
         self.distillation_loss_tracker.update_state(total, rows)
         self.total_loss_tracker.update_state(whole * replicas, rows)
         return whole
+
+    def _projected(self, loss: DistillationLoss, key: str | None, projection: Any, y_pred: Any, inner: Any) -> Any:
+        """The student's tensor as a loss compares it, its mask behind it, and that mask, or None."""
+        tensor = _chosen(loss, key, y_pred, inner, self.student)
+        if isinstance(loss, Foreign):
+            return projection(tensor), None
+        mask = flavor.mask_of(tensor)
+        if mask is None and loss.student is None:
+            mask = flavor.mask_of(_chosen(loss, None, y_pred, inner, self.student))
+        other = projection(tensor)
+        if mask is not None and flavor.mask_of(other) is None:
+            flavor.set_mask(other, mask)
+        return other, mask
 
     def test_step(self, *args: Any) -> Any:
         """As Keras does it; a teacher whose answers are stored is not asked for rows that it has no answers to."""
@@ -260,9 +275,10 @@ def _chosen(loss: DistillationLoss, key: str | None, outputs: Any, seen: dict[st
     return flat[0] if len(flat) == 1 else flat[_place(outputs, getattr(loss, "output", None), student)]
 
 
-def _labels(loss: DistillationLoss, y: Any, student: Any) -> Any:
-    """The labels that go with a loss's output."""
-    flat = [] if y is None else flavor.flatten(y)
+def _of_output(loss: DistillationLoss, given: Any, student: Any) -> Any:
+    """What `fit` was given for a loss's output, of labels or weights: the only one, or None where none is told."""
+    flat = [] if given is None else flavor.flatten(given)
     if len(flat) <= 1:
         return flat[0] if flat else None
-    return flat[_place(y, getattr(loss, "output", None), student)]
+    wanted = getattr(loss, "output", None)
+    return None if wanted is None else flat[_place(given, wanted, student)]

@@ -1,8 +1,11 @@
-"""Losses between what teacher and student compute inside: features, attention, relations within a batch."""
+"""Losses between what teacher and student compute inside: features, attention, relations within a batch.
+
+Where a function takes a `mask`, it is [batch, positions] of what counts in sequences that were padded; None for all.
+"""
+
+from typing import Any
 
 import tensorflow as tf
-
-from tfcompress.distill.losses import per_example
 
 _TINY = 1e-12
 
@@ -33,22 +36,14 @@ def on_grid(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     return tf.einsum("bhwc,yh,xw->byxc", tf.cast(teacher, tf.float32), rows, columns)
 
 
-def features(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
-    """mean (t - s)^2 of features of one shape.
-
-    Source: Romero et al. 2014 (FitNets), arXiv:1412.6550, equation 3; Jiao et al. 2019 (TinyBERT), arXiv:1909.10351,
-    equation 8 for hidden states.
-    """
-    return per_example(tf.math.squared_difference(tf.cast(teacher, tf.float32), tf.cast(student, tf.float32)))
-
-
-def attention_transfer(teacher: tf.Tensor, student: tf.Tensor, power: float = 2.0) -> tf.Tensor:
+def attention_transfer(teacher: tf.Tensor, student: tf.Tensor, power: float = 2.0, mask: Any = None) -> tf.Tensor:
     """|| Q_s / ||Q_s|| - Q_t / ||Q_t|| ||^2, Q = vec(sum_c |A_c|^p): where features are large, whatever their width.
 
     Args:
         teacher: [batch, ..., channels]; maps of another height and width are resized to the student's.
         student: [batch, ..., channels], with any number of channels.
-        power: p from 1 on.
+        power: p > 0; the paper's are 1, 2 and 4.
+        mask: of the positions of sequences [batch, positions, channels].
 
     Returns:
         [batch].
@@ -58,33 +53,46 @@ def attention_transfer(teacher: tf.Tensor, student: tf.Tensor, power: float = 2.
 
     def maps(values: tf.Tensor) -> tf.Tensor:
         heat = tf.reduce_sum(tf.pow(tf.abs(tf.cast(values, tf.float32)), power), axis=-1)
-        return tf.math.l2_normalize(_rows(heat), axis=-1, epsilon=_TINY)
+        counted = 1.0 if mask is None or heat.shape.rank != 2 else tf.cast(mask, tf.float32)
+        return tf.math.l2_normalize(_rows(heat * counted), axis=-1, epsilon=_TINY)
 
     return tf.reduce_sum(tf.math.squared_difference(maps(on_grid(teacher, student)), maps(student)), axis=-1)
 
 
-def attention_matrices(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
-    """mean over heads of (A_t - A_s)^2; heads are averaged first where their numbers differ.
+def attention_matrices(teacher: tf.Tensor, student: tf.Tensor, mask: Any = None) -> tf.Tensor:
+    """mean over heads and keys of (A_t - A_s)^2; heads are averaged first where their numbers differ.
 
     Args:
-        teacher: [batch, heads, queries, keys] attention of a layer.
+        teacher: [batch, heads, queries, keys] attention of a layer, or [batch, queries, keys].
         student: the same, with any number of heads.
+        mask: of queries. Where there are as many keys, a sequence attends to itself: its masked keys are left out too.
+
+    Returns:
+        [batch, queries].
 
     Source: Jiao et al. 2019 (TinyBERT), arXiv:1909.10351, equation 7.
     """
     teacher, student = tf.cast(teacher, tf.float32), tf.cast(student, tf.float32)
-    if teacher.shape[1] != student.shape[1]:
+    if teacher.shape.rank == 4 and teacher.shape[1] != student.shape[1]:
         teacher, student = (tf.reduce_mean(x, axis=1, keepdims=True) for x in (teacher, student))
-    return per_example(tf.math.squared_difference(teacher, student))
+    apart = tf.math.squared_difference(teacher, student)
+    apart = tf.reduce_mean(apart, axis=1) if apart.shape.rank == 4 else apart
+    if mask is None or apart.shape[-1] != apart.shape[-2]:
+        return tf.reduce_mean(apart, axis=-1)
+    keys = tf.cast(mask, tf.float32)[:, None]
+    return tf.math.divide_no_nan(tf.reduce_sum(apart * keys, axis=-1), tf.reduce_sum(keys, axis=-1))
 
 
 def cosine(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     """1 - cos(t, s) along the last axis.
 
+    Returns:
+        [batch, ...].
+
     Source: Sanh et al. 2019 (DistilBERT), arXiv:1910.01108, section 3 (the cosine embedding loss).
     """
     pair = (tf.math.l2_normalize(tf.cast(x, tf.float32), axis=-1, epsilon=_TINY) for x in (teacher, student))
-    return 1 - per_example(tf.reduce_sum(next(pair) * next(pair), axis=-1))
+    return 1 - tf.reduce_sum(next(pair) * next(pair), axis=-1)
 
 
 def _distances(rows: tf.Tensor) -> tf.Tensor:
@@ -156,13 +164,17 @@ def similarity_preserving(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.math.squared_difference(gram(teacher), gram(student)))
 
 
-def contrastive(teacher: tf.Tensor, student: tf.Tensor, temperature: float = 0.1) -> tf.Tensor:
+def contrastive(teacher: tf.Tensor, student: tf.Tensor, temperature: float = 0.1, mask: Any = None) -> tf.Tensor:
     """-log( exp(<t_i, s_i> / tau) / sum_j exp(<t_j, s_i> / tau) ): a student's row is nearest to its own teacher's.
 
     Args:
         teacher: [batch, width], or more axes, which are averaged away.
         student: of the same width.
         temperature: tau > 0.
+        mask: of the positions of sequences [batch, positions, width].
+
+    Returns:
+        [batch].
 
     Source: Tian et al. 2019 (CRD), arXiv:1910.10699, section 3, with the batch as negatives (van den Oord et al. 2018,
     arXiv:1807.03748, equation 4).
@@ -170,7 +182,9 @@ def contrastive(teacher: tf.Tensor, student: tf.Tensor, temperature: float = 0.1
 
     def unit(values: tf.Tensor) -> tf.Tensor:
         values = tf.cast(values, tf.float32)
-        if values.shape.rank > 2:
+        if values.shape.rank == 3 and mask is not None and mask.shape[1] == values.shape[1]:
+            values = tf.reduce_sum(values * tf.cast(mask, tf.float32)[..., None], axis=1)  # its length does not matter
+        elif values.shape.rank > 2:
             values = tf.reduce_mean(values, axis=list(range(1, values.shape.rank - 1)))
         return tf.math.l2_normalize(values, axis=-1, epsilon=_TINY)
 

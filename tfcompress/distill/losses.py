@@ -1,7 +1,7 @@
 """What a student is told apart from its teacher by: pure functions of two tensors.
 
-Every function takes the teacher first and returns one number an example, [batch], unless it says otherwise. Classes are
-on the last axis; further axes (pixels, tokens) are averaged. Probabilities are taken to logits by their logarithm.
+Every function takes the teacher first. Classes are on the last axis; what is returned has a number for each of the
+others, [batch] or [batch, ...] where there are pixels or tokens. Probabilities are taken to logits by their logarithm.
 """
 
 import tensorflow as tf
@@ -43,11 +43,6 @@ def _two_sided(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
     return tf.stack([logits, tf.zeros_like(logits)], axis=-1)
 
 
-def per_example(values: tf.Tensor) -> tf.Tensor:
-    """The mean over all axes but the first."""
-    return tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
-
-
 def divergence(log_p: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:
     """KL(p || q) = sum_i p_i (log p_i - log q_i) over the last axis."""
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
@@ -67,7 +62,7 @@ def hinton(
         binary: every output decides on its own (one sigmoid each): the sum over outputs of their two-class divergence.
 
     Returns:
-        [batch].
+        [batch, ...].
 
     Source: Hinton et al. 2015, arXiv:1503.02531, section 2 (T^2 keeps gradients of one size).
 
@@ -78,7 +73,7 @@ def hinton(
     if binary:
         pair = [(_two_sided(outputs, logits), True) for outputs, logits in pair]
     apart = divergence(*(log_probabilities(outputs, temperature, logits) for outputs, logits in pair))
-    return temperature**2 * per_example(tf.reduce_sum(apart, axis=-1) if binary else apart)
+    return temperature**2 * (tf.reduce_sum(apart, axis=-1) if binary else apart)
 
 
 def soft_cross_entropy(
@@ -90,15 +85,16 @@ def soft_cross_entropy(
     """
     log_p = log_probabilities(teacher, temperature, from_logits[0])
     log_q = log_probabilities(student, temperature, from_logits[1])
-    return -(temperature**2) * per_example(tf.reduce_sum(tf.exp(log_p) * log_q, axis=-1))
+    return -(temperature**2) * tf.reduce_sum(tf.exp(log_p) * log_q, axis=-1)
 
 
 def squared_error(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
-    """mean (t - s)^2: of logits, or of what a regression gives.
+    """mean (t - s)^2 over the last axis: of logits, of what a regression gives, or of features.
 
     Source: Ba and Caruana 2014, arXiv:1312.6184, equation 1.
     """
-    return per_example(tf.math.squared_difference(tf.cast(teacher, tf.float32), tf.cast(student, tf.float32)))
+    apart = tf.math.squared_difference(tf.cast(teacher, tf.float32), tf.cast(student, tf.float32))
+    return tf.reduce_mean(apart, axis=-1) if apart.shape.rank > 1 else apart
 
 
 def decoupled(
@@ -108,9 +104,10 @@ def decoupled(
     """T^2 (alpha KL(b^t || b^s) + beta KL(q^t || q^s)): the target class against the rest, and the rest among itself.
 
     Args:
-        teacher: [batch, classes].
+        teacher: [batch, ..., classes].
         student: of the same shape.
-        labels: [batch] or [batch, 1] class numbers, or [batch, classes] of which the largest counts.
+        labels: class numbers, [batch, ...] with or without a last axis of 1; or [batch, ..., classes], of which the
+            largest counts.
         temperature: T > 0.
         alpha: weight of the two-class part b = (p_target, 1 - p_target).
         beta: weight of the part q over the other classes.
@@ -119,9 +116,9 @@ def decoupled(
     Source: Zhao et al. 2022, arXiv:2203.08679, equation 7.
     """
     classes = teacher.shape[-1]
-    if labels.shape.rank > 1 and labels.shape[-1] == classes:
+    if labels.shape.rank > 1 and labels.shape[-1] == classes and labels.shape.rank == teacher.shape.rank:
         labels = tf.argmax(labels, axis=-1)
-    target = tf.one_hot(tf.reshape(tf.cast(labels, tf.int32), [-1]), classes)
+    target = tf.one_hot(tf.reshape(tf.cast(labels, tf.int32), tf.shape(teacher)[:-1]), classes)
     log_p = log_probabilities(teacher, temperature, from_logits[0])
     log_q = log_probabilities(student, temperature, from_logits[1])
 
@@ -142,7 +139,7 @@ def reverse_divergence(teacher: tf.Tensor, student: tf.Tensor, temperature: floa
     Source: Gu et al. 2023 (MiniLLM), arXiv:2306.08543, equation 1.
     """
     log_p = log_probabilities(teacher, temperature, from_logits[0])
-    return per_example(divergence(log_probabilities(student, temperature, from_logits[1]), log_p))
+    return divergence(log_probabilities(student, temperature, from_logits[1]), log_p)
 
 
 def jensen_shannon(
@@ -163,4 +160,4 @@ def jensen_shannon(
     log_p = log_probabilities(teacher, temperature, from_logits[0])
     log_q = log_probabilities(student, temperature, from_logits[1])
     log_m = tf.reduce_logsumexp(tf.stack([log_p + tf.math.log(beta), log_q + tf.math.log(1 - beta)]), axis=0)
-    return per_example(beta * divergence(log_p, log_m) + (1 - beta) * divergence(log_q, log_m))
+    return beta * divergence(log_p, log_m) + (1 - beta) * divergence(log_q, log_m)

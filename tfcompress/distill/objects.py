@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.distill import feature_losses, losses
 from tfcompress.distill.taps import SCORES, Scores
@@ -34,7 +35,9 @@ class DistillationLoss:
             labels: what the model is trained on, None when there is nothing.
 
         Returns:
-            [batch], or one number for the batch.
+            [batch, ...], a number for each position, of which those that the student's tensor masks are left out and
+            the others weighed by a `sample_weight` of as many axes; [batch]; or one number for the batch, which no
+            `sample_weight` changes.
         """
         raise TypeError(f"{type(self).__name__} must define `loss`")
 
@@ -230,7 +233,7 @@ class Features(DistillationLoss):
             self._refuse(teacher, student, "the same axes between the first and the last")
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.features(feature_losses.on_grid(teacher, student), student)
+        return losses.squared_error(feature_losses.on_grid(teacher, student), student)
 
 
 class Cosine(Features):
@@ -259,7 +262,7 @@ class AttentionTransfer(DistillationLoss):
         self.power = power
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.attention_transfer(teacher, student, self.power)
+        return feature_losses.attention_transfer(teacher, student, self.power, flavor.mask_of(student))
 
 
 class AttentionMatrices(DistillationLoss):
@@ -282,7 +285,7 @@ class AttentionMatrices(DistillationLoss):
             self._refuse(teacher, student, "the same numbers of queries and keys")
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.attention_matrices(teacher, student)
+        return feature_losses.attention_matrices(teacher, student, flavor.mask_of(student))
 
 
 def _scores(wanted: Any) -> Any:
@@ -340,7 +343,7 @@ class Contrastive(_Relational):
         self.temperature = temperature
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.contrastive(teacher, student, self.temperature)
+        return feature_losses.contrastive(teacher, student, self.temperature, flavor.mask_of(student))
 
 
 class Foreign(DistillationLoss):

@@ -92,7 +92,8 @@ class MutualLearning(keras.Model):
         total = tf.constant(0.0)
         for (teaching, learning), loss in self._pairs.items():
             told = tf.stop_gradient(y_pred[teaching])
-            total += reduced(loss.loss(told, y_pred[learning], flavor.flatten(y)[0]), weight)
+            values = loss.loss(told, y_pred[learning], flavor.flatten(y)[0])
+            total += reduced(values, weight, flavor.mask_of(y_pred[learning]))
         total = self.weight * total / (len(self.peers) - 1)
         whole = task + total / replicas + further
         rows = tf.shape(y_pred[0])[0]

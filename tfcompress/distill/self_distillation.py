@@ -88,7 +88,8 @@ class SelfDistiller(keras.Model):
             answers = head(_averaged(inner[tap.key]))
             labeled += tf.cast(flavor.compiled_loss(self, y, answers, sample_weight), tf.float32)
             values = self._between.loss(tf.stop_gradient(y_pred), answers, y)
-            total += reduced(values, sample_weight)
+            weight = None if sample_weight is None else flavor.flatten(sample_weight)[0]
+            total += reduced(values, weight)
         whole = task + (1 - self.alpha) * labeled + self.alpha * total / replicas + further
         rows = tf.shape(y_pred)[0]
         self.student_loss_tracker.update_state(task * replicas, rows)

@@ -115,6 +115,11 @@ class Seen(threading.local):
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+        self.masks: dict[str, Any] = {}  # layers that attend take the mask off what they are given
+
+    def keep(self, key: str, value: Any, masked: Any = None) -> None:
+        """A tap's tensor, and the mask as it is now behind it, or behind the layer's output where it is no output."""
+        self.values[key], self.masks[key] = value, flavor.mask_of(value if masked is None else masked)
 
 
 class _Active(threading.local):
@@ -125,10 +130,11 @@ class _Active(threading.local):
 
 
 class _Patched:
-    """A layer's `call` that tells what it returns, and how many computations want it so."""
+    """A layer whose `call` and `compute_mask` tell what they return, and how many computations want it so."""
 
     def __init__(self, layer: Any) -> None:
-        self.layer, self.before, self.users = layer, layer.__dict__.get("call"), 0
+        self.layer, self.users = layer, 0
+        self.before = {name: vars(layer).get(name) for name in ("call", "compute_mask") if hasattr(layer, name)}
 
 
 _ACTIVE = _Active()
@@ -146,6 +152,8 @@ def watched(taps: Sequence[Tap], seen: Seen) -> Iterator[None]:
             if id(layer) not in _PATCHED:
                 _PATCHED[id(layer)] = _Patched(layer)
                 object.__setattr__(layer, "call", _watching(layer.call, layer))
+                if hasattr(layer, "compute_mask"):
+                    object.__setattr__(layer, "compute_mask", _masking(layer.compute_mask, layer))
             _PATCHED[id(layer)].users += 1
     _ACTIVE.watches.append((taps, seen))
     try:
@@ -163,17 +171,38 @@ def _release(layer: Any) -> None:
     if patched.users:
         return
     del _PATCHED[id(layer)]
-    if patched.before is None:
-        object.__delattr__(layer, "call")
-    else:
-        object.__setattr__(layer, "call", patched.before)
+    for name, before in patched.before.items():
+        if before is None:
+            object.__delattr__(layer, name)
+        else:
+            object.__setattr__(layer, name, before)
+
+
+def _wanted(layer: Any) -> list[tuple[Tap, Seen]]:
+    return [(tap, seen) for taps, seen in _ACTIVE.watches for tap in taps if tap.layer is layer]
+
+
+def _masking(compute_mask: Any, layer: Any) -> Any:
+    """`compute_mask`, telling the mask that Keras is about to put behind what the layer returned."""
+
+    def masking(*args: Any, **kwargs: Any) -> Any:
+        mask = compute_mask(*args, **kwargs)
+        for tap, seen in _wanted(layer):
+            if not tap.given and not isinstance(mask, (list, tuple)):
+                seen.masks[tap.key] = mask
+        return mask
+
+    return masking
 
 
 def _watching(call: Any, layer: Any) -> Any:
     """`call`, telling what it returns; an attention layer's is asked for its scores where a tap wants them."""
 
     def watching(*args: Any, **kwargs: Any) -> Any:
-        wanted = [(tap, seen) for taps, seen in _ACTIVE.watches for tap in taps if tap.layer is layer]
+        wanted = _wanted(layer)
+        for tap, seen in wanted:
+            if tap.given:
+                seen.keep(tap.key, [*args, *kwargs.values()][0])
         if not any(tap.scores for tap, _ in wanted):
             outputs = call(*args, **kwargs)
         else:
@@ -181,26 +210,29 @@ def _watching(call: Any, layer: Any) -> Any:
             outputs, scores = call(*args, **kwargs, return_attention_scores=True)
             for tap, seen in wanted:
                 if tap.scores:
-                    seen.values[tap.key] = scores
+                    seen.keep(tap.key, scores, outputs)
             if asked:
                 return outputs, scores
         for tap, seen in wanted:
-            if not tap.scores:
-                seen.values[tap.key] = [*args, *kwargs.values()][0] if tap.given else outputs
+            if not tap.scores and not tap.given:
+                seen.keep(tap.key, outputs)
         return outputs
 
     return watching
 
 
 def computed(model: Any, taps: Sequence[Tap], seen: Seen, *args: Any, **kwargs: Any) -> Any:
-    """What the model returns; `seen` holds its taps.
+    """What the model returns; `seen` holds its taps, with the masks that Keras passes along behind them.
 
     Raises:
         ValueError: the computation did not reach a layer.
     """
-    seen.values = {}
+    seen.values, seen.masks = {}, {}
     with watched(taps, seen):
         outputs = model(*args, **kwargs)
+    for key, mask in seen.masks.items():
+        if mask is not None:
+            flavor.set_mask(seen.values[key], mask)
     missing = [tap.asked for tap in taps if tap.key not in seen.values]
     if missing:
         raise ValueError(f"{model.name!r} does not use the layer {missing[0]!r} when it is called")
