@@ -129,6 +129,26 @@ def test_a_probability_of_zero_is_finite():
     assert np.isfinite(found.numpy()).all()
 
 
+def test_the_smallest_probabilities_keep_their_logarithms():
+    # log(1e-30) = -69.08: of logits 0 and -69.08 the probabilities are 1 and 1e-30.
+    tiny = tf.constant([[1.0, 1e-30]])
+    logits = tf.constant([[0.0, -69.0776]])
+    other = tf.constant([[0.3, 0.1]])
+    expected = losses.hinton(other, logits, 4.0)
+    np.testing.assert_allclose(losses.hinton(other, tiny, 4.0, from_logits=(True, False)), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("least", [0.0, 1.2e-38, 1e-37, 1e-20])
+def test_gradients_of_the_smallest_probabilities_are_numbers(least):
+    p = tf.constant([[1.0, least]])
+    with tf.GradientTape() as tape:
+        tape.watch(p)
+        value = 10 * tf.reduce_sum(losses.hinton(tf.constant([[0.0, 3.0]]), p, 20.0, from_logits=(True, False)))
+    found = tape.gradient(value, p).numpy()
+    assert np.isfinite(found).all()
+    assert found[0, 1] == 0 if least == 0 else found[0, 1] < 0  # more of what the teacher finds likelier
+
+
 SMOOTH = {
     "hinton": lambda s: losses.hinton(tf.constant(TEACHER), s, 4.0),
     "cross entropy": lambda s: losses.soft_cross_entropy(tf.constant(TEACHER), s, 2.0),

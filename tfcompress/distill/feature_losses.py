@@ -107,7 +107,9 @@ def _huber(x: tf.Tensor) -> tf.Tensor:
 
 
 def relational_distance(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
-    """mean over pairs of huber(d_t(i, j) / mean d_t - d_s(i, j) / mean d_s).
+    """mean over all b^2 pairs, i = j among them, of huber(d_t(i, j) / mean d_t - d_s(i, j) / mean d_s).
+
+    The mean of the distances is over the b (b - 1) pairs of two examples.
 
     Args:
         teacher: [batch, ...], flattened; of any width.
@@ -129,6 +131,8 @@ def relational_distance(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
 
 def relational_angle(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     """mean over triples of huber(cos angle_t(i, j, k) - cos angle_s(i, j, k)), the angle at j.
+
+    The mean is over all b^3 triples, those with one example twice among them.
 
     Args:
         teacher: [batch, ...], flattened; of any width.

@@ -4,9 +4,26 @@ Every function takes the teacher first. Classes are on the last axis; what is re
 others, [batch] or [batch, ...] where there are pixels or tokens. Probabilities are taken to logits by their logarithm.
 """
 
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
 
-_TINY = 1e-12
+# What 32 bits hold least of: a probability above 0, and 1 less one below it.
+_TINY = float(np.finfo(np.float32).tiny)
+_REST = 2.0**-25
+
+
+@tf.custom_gradient
+def _log(p: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """log max(p, tiny), whose gradient 1 / p stays a number when it is multiplied, and is 0 below."""
+    large = 0.1 * tf.float32.max
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        found = tf.clip_by_value(upstream / tf.maximum(p, _TINY), -large, large)
+        return tf.where(p >= _TINY, found, tf.zeros_like(p))
+
+    return tf.math.log(tf.maximum(p, _TINY)), gradient
 
 
 def log_probabilities(outputs: tf.Tensor, temperature: float, from_logits: bool) -> tf.Tensor:
@@ -22,7 +39,7 @@ def log_probabilities(outputs: tf.Tensor, temperature: float, from_logits: bool)
     [0.6667, 0.3333]
     """
     outputs = tf.cast(outputs, tf.float32)
-    logits = outputs if from_logits else tf.math.log(tf.maximum(outputs, _TINY))
+    logits = outputs if from_logits else _log(outputs)
     return tf.nn.log_softmax(logits / temperature, axis=-1)
 
 
@@ -31,9 +48,9 @@ def logits_of(outputs: tf.Tensor, from_logits: bool, binary: bool = False) -> tf
     outputs = tf.cast(outputs, tf.float32)
     if from_logits:
         return outputs
-    logits = tf.math.log(tf.maximum(outputs, _TINY))
+    logits = _log(outputs)
     if binary:
-        return logits - tf.math.log(tf.maximum(1 - outputs, _TINY))
+        return logits - _log(tf.maximum(1 - outputs, _REST))
     return logits - tf.reduce_mean(logits, axis=-1, keepdims=True)
 
 
@@ -41,6 +58,22 @@ def _two_sided(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
     """Logits [..., 2] of a yes and its no, for outputs of which each decides on its own."""
     logits = logits_of(outputs, from_logits, binary=True)
     return tf.stack([logits, tf.zeros_like(logits)], axis=-1)
+
+
+def _both(
+    teacher: tf.Tensor, student: tf.Tensor, temperature: float, from_logits: tuple[bool, bool], binary: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """log p and log q [..., classes], or [..., outputs, 2] of outputs of which each decides on its own."""
+    pair = list(zip((teacher, student), from_logits, strict=True))
+    if binary:
+        pair = [(_two_sided(outputs, raw), True) for outputs, raw in pair]
+    log_p, log_q = (log_probabilities(outputs, temperature, raw) for outputs, raw in pair)
+    return log_p, log_q
+
+
+def _summed(values: tf.Tensor, binary: bool) -> tf.Tensor:
+    """What is apart [...], of outputs that decide on their own the sum over them."""
+    return tf.reduce_sum(values, axis=-1) if binary else values
 
 
 def divergence(log_p: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:
@@ -69,23 +102,32 @@ def hinton(
     >>> float(hinton(tf.constant([[2.0, 0.0]]), tf.constant([[2.0, 0.0]]), 4.0)[0])
     0.0
     """
-    pair = list(zip((teacher, student), from_logits, strict=True))
-    if binary:
-        pair = [(_two_sided(outputs, logits), True) for outputs, logits in pair]
-    apart = divergence(*(log_probabilities(outputs, temperature, logits) for outputs, logits in pair))
-    return temperature**2 * (tf.reduce_sum(apart, axis=-1) if binary else apart)
+    return temperature**2 * _summed(divergence(*_both(teacher, student, temperature, from_logits, binary)), binary)
 
 
 def soft_cross_entropy(
-    teacher: tf.Tensor, student: tf.Tensor, temperature: float = 1.0, *, from_logits: tuple[bool, bool] = (True, True)
-) -> tf.Tensor:
-    """-T^2 sum_i softmax(t / T)_i log softmax(s / T)_i: Hinton's loss plus a constant, the teacher's entropy.
+    teacher: tf.Tensor, student: tf.Tensor, temperature: float = 1.0, *,
+    from_logits: tuple[bool, bool] = (True, True), binary: bool = False,
+) -> tf.Tensor:  # fmt: skip
+    """-T^2 sum_i softmax(t / T)_i log softmax(s / T)_i: Hinton's loss plus T^2 times the teacher's entropy.
+
+    Args:
+        teacher: [batch, ..., classes].
+        student: of the same shape.
+        temperature: T > 0.
+        from_logits: as for `hinton`.
+        binary: as for `hinton`: the sum over outputs of their two-class cross entropy.
+
+    Returns:
+        [batch, ...].
 
     Source: Hinton et al. 2015, arXiv:1503.02531, equation 2.
+
+    >>> round(float(soft_cross_entropy(tf.constant([[0.0, 0.0]]), tf.constant([[0.0, 0.0]]))[0]), 4)  # log 2
+    0.6931
     """
-    log_p = log_probabilities(teacher, temperature, from_logits[0])
-    log_q = log_probabilities(student, temperature, from_logits[1])
-    return -(temperature**2) * tf.reduce_sum(tf.exp(log_p) * log_q, axis=-1)
+    log_p, log_q = _both(teacher, student, temperature, from_logits, binary)
+    return -(temperature**2) * _summed(tf.reduce_sum(tf.exp(log_p) * log_q, axis=-1), binary)
 
 
 def squared_error(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
@@ -132,32 +174,57 @@ def decoupled(
     return temperature**2 * (alpha * divergence(two_p, two_q) + beta * others)
 
 
-def reverse_divergence(teacher: tf.Tensor, student: tf.Tensor, temperature: float = 1.0, *,
-                       from_logits: tuple[bool, bool] = (True, True)) -> tf.Tensor:  # fmt: skip
-    """KL(softmax(s / T) || softmax(t / T)): the student leaves out what it cannot do.
-
-    Source: Gu et al. 2023 (MiniLLM), arXiv:2306.08543, equation 1.
-    """
-    log_p = log_probabilities(teacher, temperature, from_logits[0])
-    return divergence(log_probabilities(student, temperature, from_logits[1]), log_p)
-
-
-def jensen_shannon(
-    teacher: tf.Tensor, student: tf.Tensor, beta: float = 0.5, temperature: float = 1.0, *,
-    from_logits: tuple[bool, bool] = (True, True),
+def reverse_divergence(
+    teacher: tf.Tensor, student: tf.Tensor, temperature: float = 1.0, *,
+    from_logits: tuple[bool, bool] = (True, True), binary: bool = False,
 ) -> tf.Tensor:  # fmt: skip
-    """beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q, of the teacher's p and the student's q.
+    """KL(softmax(s / T) || softmax(t / T)), without T^2: the student leaves out what it cannot do.
 
     Args:
         teacher: [batch, ..., classes].
         student: of the same shape.
-        beta: between 0 and 1; towards 0 it behaves as KL(p || q), towards 1 as KL(q || p).
         temperature: T > 0.
         from_logits: as for `hinton`.
+        binary: as for `hinton`.
+
+    Returns:
+        [batch, ...].
+
+    Source: Gu et al. 2023 (MiniLLM), arXiv:2306.08543, equation 1.
+
+    >>> q, p = tf.math.log([[0.5, 0.5]]), tf.math.log([[0.9, 0.1]])  # log(0.5 / 0.9) / 2 + log(0.5 / 0.1) / 2
+    >>> round(float(reverse_divergence(p, q)[0]), 4)
+    0.5108
+    """
+    log_p, log_q = _both(teacher, student, temperature, from_logits, binary)
+    return _summed(divergence(log_q, log_p), binary)
+
+
+def jensen_shannon(
+    teacher: tf.Tensor, student: tf.Tensor, beta: float = 0.5, temperature: float = 1.0, *,
+    from_logits: tuple[bool, bool] = (True, True), binary: bool = False,
+) -> tf.Tensor:  # fmt: skip
+    """beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q, of p = softmax(t / T), q = softmax(s / T).
+
+    T^2 is not applied.
+
+    Args:
+        teacher: [batch, ..., classes].
+        student: of the same shape.
+        beta: between 0 and 1; divided by beta it is KL(p || q) towards 0, by 1 - beta KL(q || p) towards 1.
+        temperature: T > 0.
+        from_logits: as for `hinton`.
+        binary: as for `hinton`.
+
+    Returns:
+        [batch, ...].
 
     Source: Agarwal et al. 2023 (GKD), arXiv:2306.13649, equation 1.
+
+    >>> sure = tf.constant([[50.0, 0.0]])  # of the other class: m = (1/2, 1/2), log 2 from each
+    >>> round(float(jensen_shannon(sure, -sure)[0]), 4)
+    0.6931
     """
-    log_p = log_probabilities(teacher, temperature, from_logits[0])
-    log_q = log_probabilities(student, temperature, from_logits[1])
+    log_p, log_q = _both(teacher, student, temperature, from_logits, binary)
     log_m = tf.reduce_logsumexp(tf.stack([log_p + tf.math.log(beta), log_q + tf.math.log(1 - beta)]), axis=0)
-    return beta * divergence(log_p, log_m) + (1 - beta) * divergence(log_q, log_m)
+    return _summed(beta * divergence(log_p, log_m) + (1 - beta) * divergence(log_q, log_m), binary)

@@ -31,17 +31,22 @@ def reduced(values: Any, sample_weight: Any = None, mask: Any = None) -> tf.Tens
     if mask is not None:
         counted = tf.cast(mask, tf.float32)
         fits = _fitted(counted, values)
-        valid *= tf.reduce_max(_rows(counted), axis=1)[(..., *[None] * (values.shape.rank - 1))] if fits is None else fits
+        valid *= _by_row(tf.reduce_max(_rows(counted), axis=1), values) if fits is None else fits
     weights = 1.0
     if sample_weight is not None:
         given = tf.cast(sample_weight, tf.float32)
         fits = _fitted(given, values)
-        weights = _averaged(given, mask)[(..., *[None] * (values.shape.rank - 1))] if fits is None else fits
+        weights = _by_row(_averaged(given, mask), values) if fits is None else fits
     return tf.math.divide_no_nan(tf.reduce_sum(values * weights * valid), tf.reduce_sum(valid))
 
 
 def _rows(values: tf.Tensor) -> tf.Tensor:
     return tf.reshape(values, [tf.shape(values)[0], -1])
+
+
+def _by_row(rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """[batch] with an axis for each of `values`."""
+    return rows[(..., *[None] * (values.shape.rank - 1))]
 
 
 def _fitted(given: tf.Tensor, values: tf.Tensor) -> tf.Tensor | None:
