@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.distill.models import X, dense, keras, layers, own
+from tests.distill.models import X, compiled, dense, keras, layers, own
+from tfcompress.core import flavor
+from tfcompress.distill import Distiller, Features
 from tfcompress.distill.taps import Scores, Seen, Tap, computed, tried, watched
 
 
@@ -88,6 +90,38 @@ def test_a_softmax_is_its_own_scores_and_a_dense_layer_has_none():
         Tap(dense(), Scores("hidden"), "teacher")
 
 
+def test_an_operation_between_layers_is_named():
+    inputs = keras.Input((6,))
+    hidden = layers.Dense(6, name="hidden")(inputs)
+    added = inputs + hidden
+    model = keras.Model(inputs, layers.Dense(2)(added))
+    (name,) = [op.name for op, *_ in flavor.graph_nodes(model) if flavor.is_operation(op)]
+    expected = X[:2] + model.get_layer("hidden")(X[:2])
+    np.testing.assert_allclose(seen_by(model, name)[1], expected, rtol=1e-5)
+    outer = keras.Sequential([keras.Input((6,)), keras.Model(inputs, model.output, name="inner")])
+    np.testing.assert_allclose(seen_by(outer, f"inner/{name}")[1], expected, rtol=1e-5)
+    student = dense(5)
+    distiller = compiled(Distiller(model, student, Features(name, "hidden"), None, 0.0))
+    distiller.fit(X, np.zeros(24), verbose=0)
+    assert distiller.projections[0].kernel.shape == (5, 6)
+
+
+def test_a_layer_of_several_outputs_is_named_with_a_number():
+    inputs = keras.Input((5, 4))
+    sequence, last, _ = layers.LSTM(3, return_sequences=True, return_state=True, name="lstm")(inputs)
+    model = keras.Model(inputs, layers.Dense(2)(last) + layers.Dense(2)(layers.GlobalAveragePooling1D()(sequence)))
+    x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("float32")
+    expected = model.get_layer("lstm")(x)
+    for number in (0, 2):
+        np.testing.assert_allclose(seen_by(model, f"lstm:{number}", x)[1], expected[number], rtol=1e-5, atol=1e-6)
+    taps, seen = [Tap(model, f"lstm:{number}", "teacher") for number in (0, 1)], Seen()
+    computed(model, taps, seen, x)
+    assert [seen.values[tap.key].shape for tap in taps] == [(2, 5, 3), (2, 3)]
+    for wrong in ("lstm", "lstm:3"):
+        with pytest.raises(ValueError, match=r"'lstm' returns 3 tensors: name one .* from 'lstm:0' to 'lstm:2'"):
+            seen_by(model, wrong, x)
+
+
 def test_computations_that_overlap_leave_nothing_behind():
     """Replicas of a strategy begin and end in any order."""
     model = dense()
@@ -99,7 +133,7 @@ def test_computations_that_overlap_leave_nothing_behind():
     first.__exit__(None, None, None)
     assert "call" in vars(layer)
     second.__exit__(None, None, None)
-    assert "call" not in vars(layer)
+    assert not {"call", "compute_mask"} & set(vars(layer))
 
 
 def test_an_error_inside_leaves_nothing_behind():

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.distill.output_kind import layer_kind
 
 SCORES = ":scores"
 # What stands for an axis of any length when shapes are looked at.
@@ -54,6 +55,7 @@ class Tap:
         layer: the layer that makes it.
         scores: whether its attention scores are meant, and not what it returns.
         given: whether what it is called on is meant.
+        output: which of several tensors that the layer returns; None for the only one.
         key: tells it from the model's other tensors; layers of one name may stand in several nested models.
     """
 
@@ -63,6 +65,10 @@ class Tap:
         self.asked = str(getattr(wanted, "name", wanted))
         self.given = isinstance(wanted, Given)
         inner = wanted.wanted if isinstance(wanted, Scores) else wanted.layer if isinstance(wanted, Given) else wanted
+        self.output = None
+        if isinstance(inner, str) and inner.rpartition(":")[2].isdecimal() and inner.rpartition(":")[0]:
+            inner, _, output = inner.rpartition(":")
+            self.output = int(output)
         self.layer = _layer(model, inner, argument)
         self.scores = isinstance(wanted, Scores) and not _is_softmax(self.layer)
         if self.scores and "return_attention_scores" not in inspect.signature(self.layer.call).parameters:
@@ -70,9 +76,43 @@ class Tap:
                 f"`{argument}` must name an attention layer, or the softmax of one. Received: {self.asked!r}, "
                 f"a {type(self.layer).__name__}"
             )
-        parts = flavor.sublayers(model, recursive=True)
-        place = next(number for number, part in enumerate(parts) if part is self.layer)
-        self.key = f"{place}{SCORES if self.scores else ''}{':given' if self.given else ''}"
+        place = next(number for number, part in enumerate(_parts(model)) if part is self.layer)
+        which = f":{self.output}" if self.output is not None else ""
+        self.key = f"{place}{SCORES if self.scores else ''}{':given' if self.given else ''}{which}"
+
+    @property
+    def kind(self) -> str:
+        """What it is: "logits", "softmax" or "sigmoid"."""
+        return "softmax" if self.scores else "logits" if self.given else layer_kind(self.layer)
+
+    def chosen(self, outputs: Any) -> Any:
+        """The tensor that is meant of what its layer returned.
+
+        Raises:
+            ValueError: there are several and none is said, or not so many.
+        """
+        several = flavor.flatten(outputs)
+        if self.output is None and len(several) == 1:
+            return several[0]
+        if self.output is None or self.output >= len(several):
+            raise ValueError(
+                f"{self.layer.name!r} returns {len(several)} tensors: name one of them by its number behind a colon, "
+                f"from '{self.layer.name}:0' to '{self.layer.name}:{len(several) - 1}'. Received: {self.asked!r}"
+            )
+        return several[self.output]
+
+
+def _parts(model: Any) -> list[Any]:
+    """Every layer of a model, and the operations between the layers of its graphs (`x + h`), each once."""
+    layers = flavor.sublayers(model, recursive=True)
+    graphs = [part for part in (model, *layers) if flavor.is_graph(part)]
+    found = [*layers, *(operation for graph in graphs for operation, *_ in flavor.graph_nodes(graph))]
+    return list({id(part): part for part in found}.values())
+
+
+def _held(part: Any) -> list[Any]:
+    """The parts of a layer; an operation that is no layer has none."""
+    return _parts(part) if isinstance(part, keras.layers.Layer) else []
 
 
 def _is_softmax(layer: Any) -> bool:
@@ -83,7 +123,7 @@ def _is_softmax(layer: Any) -> bool:
 def _layer(model: Any, wanted: Any, argument: str) -> Any:
     """The layer of a model that is meant by an index, a name, a path or the layer itself."""
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-    parts = flavor.sublayers(model, recursive=True)
+    parts = _parts(model)
     if isinstance(wanted, (int, np.integer)) and not isinstance(wanted, bool):
         if not -len(layers) <= wanted < len(layers):
             raise ValueError(f"`{argument}` must be an index of one of {len(layers)} layers. Received: {wanted}")
@@ -97,11 +137,11 @@ def _layer(model: Any, wanted: Any, argument: str) -> Any:
     *path, name = wanted.split("/")
     within = [model]
     for step in path:
-        within = [p for w in within for p in flavor.sublayers(w, recursive=True) if p.name == step]
-    found = [part for w in within for part in flavor.sublayers(w, recursive=True) if part.name == name]
+        within = [p for w in within for p in _held(w) if p.name == step]
+    found = [part for w in within for part in _held(w) if part.name == name]
     found = list({id(part): part for part in found}.values())
     # A layer that computes with transformed weights has the name of the one inside it, and stands for it.
-    inside = {id(part) for outer in found for part in flavor.sublayers(outer, recursive=True) if part is not outer}
+    inside = {id(part) for outer in found for part in _held(outer) if part is not outer}
     found = [part for part in found if id(part) not in inside]
     if len(found) != 1:
         names = ", ".join(dict.fromkeys(part.name for part in parts))
@@ -215,7 +255,7 @@ def _watching(call: Any, layer: Any) -> Any:
                 return outputs, scores
         for tap, seen in wanted:
             if not tap.scores and not tap.given:
-                seen.keep(tap.key, outputs)
+                seen.keep(tap.key, tap.chosen(outputs))
         return outputs
 
     return watching

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
-from tfcompress.distill.output_kind import output_kind
+from tfcompress.distill.output_kind import answers_kind, output_kind
 from tfcompress.distill.taps import Seen, Tap, computed
 
 
@@ -20,10 +20,12 @@ class Teacher:
     Attributes:
         kind: what the answers are: "logits", "softmax" or "sigmoid"; of several outputs, the first.
         compiles: whether XLA can compile what it computes.
+        output_names: of several outputs, their names in the order in which they are flattened; None where unknown.
     """
 
     kind = "logits"
     compiles = True
+    output_names: list[str] | None = None
 
     def tap(self, wanted: Any) -> str:
         """The key under which `__call__` gives an inner tensor.
@@ -48,6 +50,13 @@ class Teacher:
         """What the answers of one of several outputs are, counted in the order in which they are flattened."""
         return self.kind
 
+    def kind_of_tap(self, key: str) -> str:
+        """What a tapped tensor is: "logits", "softmax" or "sigmoid"."""
+        return "logits"
+
+    def ask_by(self, names: Sequence[str]) -> None:
+        """Takes over the names of the student's inputs, in the order in which a list of inputs is given."""
+
     def evaluated(self, x: Any) -> tuple[Any, dict[str, Any], tf.Tensor]:
         """Answers and tapped tensors for rows that are not trained on, and whether there are answers to all of them."""
         return *self(x), tf.constant(True)
@@ -59,6 +68,7 @@ class Model(Teacher):
     def __init__(self, model: Any) -> None:
         flavor.check_model(model, "teacher")
         self.model, self.kind = model, output_kind(model)
+        self.output_names = list(getattr(model, "output_names", None) or []) or None
         self._taps: dict[str, Tap] = {}
         self._seen = Seen()
 
@@ -70,6 +80,9 @@ class Model(Teacher):
         tap = Tap(self.model, wanted, "teacher")
         self._taps[tap.key] = tap
         return tap.key
+
+    def kind_of_tap(self, key: str) -> str:
+        return self._taps[key].kind
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
         outputs = computed(self.model, list(self._taps.values()), self._seen, x, training=False)
@@ -103,8 +116,14 @@ class Ensemble(Teacher):
                 f"`weights` must be {len(self.teachers)} numbers from 0 on, not all 0. Received: weights={weights!r}"
             )
         self.weights = [float(w) for w in given / given.sum()]
-        self.kind = self.kind_of(0)
+        self.kind_of(0)
+        self.output_names = self.teachers[0].output_names
         self.compiles = all(teacher.compiles for teacher in self.teachers)
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """What the first output's means are."""
+        return self.kind_of(0)
 
     def kind_of(self, place: int) -> str:
         kinds = {teacher.kind_of(place) for teacher in self.teachers}
@@ -118,6 +137,14 @@ class Ensemble(Teacher):
                 f"`teacher` must be (number of the teacher, its layer) with several teachers. Received: {wanted!r}"
             )
         return f"{wanted[0]}/{self.teachers[wanted[0]].tap(wanted[1])}"
+
+    def kind_of_tap(self, key: str) -> str:
+        number, _, inner = key.partition("/")
+        return self.teachers[int(number)].kind_of_tap(inner)
+
+    def ask_by(self, names: Sequence[str]) -> None:
+        for teacher in self.teachers:
+            teacher.ask_by(names)
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
         return self._joined([teacher(x) for teacher in self.teachers])
@@ -151,20 +178,42 @@ def _unified(outputs: tf.Tensor, kind: str, wanted: str) -> tf.Tensor:
     return tf.nn.softmax(outputs) if wanted == "softmax" and kind == "logits" else outputs
 
 
-class Function(Teacher):
+class Judged(Teacher):
+    """A teacher that does not say what its answers are: those to a try are looked at.
+
+    "softmax" where they are probabilities that sum to one along the last axis, else "logits"; the `from_logits` of a
+    loss says what cannot be seen, such as sigmoid outputs.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: list[str] = []
+
+    def tried(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        answers, inner = self(x)
+        self._kinds = [answers_kind(answer) for answer in flavor.flatten(answers)]
+        self.kind = self._kinds[0]
+        return answers, inner
+
+    def kind_of(self, place: int) -> str:
+        return self._kinds[place] if place < len(self._kinds) else self.kind
+
+
+class Function(Judged):
     """Any function of tensors: a loaded SavedModel, a model of another library behind `tf.numpy_function`."""
 
     def __init__(self, function: Any) -> None:
+        super().__init__()
         self.function = function
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
         return _stopped(self.function(x)), {}
 
 
-class Saved(Teacher):
-    """A SavedModel's signature `serving_default`."""
+class Saved(Judged):
+    """A SavedModel's signature `serving_default`; several inputs are matched by their names."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         loaded = tf.saved_model.load(os.fspath(path))
         if "serving_default" not in loaded.signatures:
             raise ValueError(
@@ -172,31 +221,52 @@ class Saved(Teacher):
             )
         self._loaded = loaded  # its variables live as long as this object
         self._signature = loaded.signatures["serving_default"]
-        self._names = list(self._signature.structured_input_signature[1])
+        self._wanted = self._signature.structured_input_signature[1]
+        self._order: list[str] = []
+
+    def ask_by(self, names: Sequence[str]) -> None:
+        self._order = list(names)
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
-        if isinstance(x, Mapping):
-            feeds = {name: x[name] for name in self._names}
-        else:
-            feeds = dict(zip(self._names, flavor.flatten(x), strict=True))
-        wanted = self._signature.structured_input_signature[1]
-        outputs = self._signature(**{name: tf.cast(value, wanted[name].dtype) for name, value in feeds.items()})
+        feeds = self._feeds(x)
+        outputs = self._signature(**{name: tf.cast(value, self._wanted[name].dtype) for name, value in feeds.items()})
         return _stopped(next(iter(outputs.values())) if len(outputs) == 1 else outputs), {}
+
+    def _feeds(self, x: Any) -> dict[str, Any]:
+        """Inputs by the signature's names, which come in no order of the user's."""
+        flat = flavor.flatten(x)
+        if len(self._wanted) == len(flat) == 1:
+            return dict.fromkeys(self._wanted, flat[0])
+        given = x if isinstance(x, Mapping) else dict(zip(self._order, flat, strict=False))
+        if set(given) != set(self._wanted) or len(flat) != len(self._wanted):
+            received = sorted(given) if given else f"a list of {len(flat)} inputs without names"
+            raise ValueError(
+                f"`x` must be a dict with the inputs {sorted(self._wanted)} of the SavedModel, or a list for a student "
+                f"whose inputs have these names. Received: {received}"
+            )
+        return {name: given[name] for name in self._wanted}
 
 
 class File(Teacher):
-    """A `.tflite` file, run row by row on this machine's runtime: slow, so store its answers (`cache_teacher`)."""
+    """A `.tflite` file, run row by row on this machine's runtime: slow, so store its answers (`cache_teacher`).
+
+    What its answers are is told by the operator that makes them: SOFTMAX, LOGISTIC, or any other for logits.
+    """
 
     compiles = False
 
     def __init__(self, file: Any) -> None:
-        from tflite_export.runner import Runner  # only this kind of teacher needs the runtime
+        # Only this kind of teacher needs files and their runtime.
+        from tflite_export.flatbuffer import content_of, read
+        from tflite_export.runner import Runner
 
         self._runner = Runner(file)
         if len(self._runner.outputs) != 1:
             raise ValueError(f"`teacher` must be a file with one output. Received: {list(self._runner.outputs)}")
         (port,) = self._runner.outputs.values()
         self._shape = tuple(port.tensor.shape[1:])
+        model = read(content_of(file))
+        self.kind = _made_by(model.subgraphs[model.signature().subgraph], port.tensor.index)
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
         names = list(x) if isinstance(x, Mapping) else None
@@ -208,6 +278,15 @@ class File(Teacher):
         answers = tf.numpy_function(run, list(x.values()) if names else flavor.flatten(x), tf.float32)
         answers.set_shape([None, *self._shape])
         return _stopped(answers), {}
+
+
+def _made_by(graph: Any, tensor: int) -> str:
+    """The kind of a file's tensor, by its operator behind those that hand values on."""
+    operator = graph.maker.get(tensor)
+    while operator is not None and operator.kind in ("DEQUANTIZE", "QUANTIZE", "RESHAPE", "CAST"):
+        operator = graph.maker.get(operator.inputs[0])
+    kinds = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
+    return "logits" if operator is None else kinds.get(operator.kind, "logits")
 
 
 def resolve(teacher: Any) -> Teacher:
