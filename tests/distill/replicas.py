@@ -17,11 +17,11 @@ RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(32, 4, 4, 1)).astype("float32"), RNG.integers(0, 3, 32)
 
 
-def net(width, seed):
+def net(width, seed, normalized=True):
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((4, 4, 1))
     x = layers.Conv2D(width, 3, name="conv", kernel_regularizer=keras.regularizers.L2(0.01))(inputs)
-    x = layers.BatchNormalization(name="norm", momentum=0.5)(x)
+    x = layers.BatchNormalization(name="norm", momentum=0.5)(x) if normalized else x
     return keras.Model(inputs, layers.Dense(3, name="out")(layers.GlobalAveragePooling2D()(layers.ReLU()(x))))
 
 
@@ -43,7 +43,14 @@ def train(strategy, folder):
         again = Distiller(stored, net(3, 2), Logits(2.0))
         again.compile(keras.optimizers.SGD(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     left = again.fit(X, Y, batch_size=16, shuffle=False, verbose=0).history
+    with strategy.scope():
+        plain = net(3, 4, normalized=False)
+        exact = Distiller(net(5, 1, normalized=False), plain, losses, None, 0.25)
+        exact.compile(keras.optimizers.SGD(0.2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        exact.projections[1].set_weights([np.linspace(-1, 1, 15, dtype="float32").reshape(3, 5)])
+    told = exact.fit(X, Y, batch_size=16, epochs=2, shuffle=False, verbose=0).history
     return {
+        "exact": {**told, "weights": np.concatenate([w.ravel() for w in plain.get_weights()]).tolist()},
         "history": history, "stored": left, "teacher": same,
         "kernel": student.get_layer("out").get_weights()[0].tolist(),
         "patched": any("call" in vars(m.get_layer("conv")) for m in (teacher, student)),

@@ -104,8 +104,8 @@ def test_the_logits_in_front_of_a_softmax_are_compared_where_its_probabilities_a
 def test_what_the_outputs_are_can_be_said():
     teacher = dense(9, "softmax")
     loss = Logits(1.0, from_logits=(False, True))
-    Distiller(lambda x: teacher(x), dense(4), loss)
-    assert loss.kinds == ("softmax", "logits")
+    distiller = Distiller(lambda x: teacher(x), dense(4), loss)
+    assert distiller.distillation_losses[0].kinds == ("softmax", "logits")
 
 
 @pytest.mark.parametrize("loss", [
@@ -194,7 +194,7 @@ def test_several_outputs_each_with_its_loss(as_dict):
     teacher, student = two_outputs(9, as_dict=as_dict), two_outputs(4, as_dict=as_dict)
     losses = [Logits(2.0, output="kind"), Logits(1.0, output="tags")]
     distiller = Distiller(teacher, student, losses, [1.0, 2.0], 0.5)
-    assert [loss.kinds[0] for loss in losses] == ["softmax", "sigmoid"]
+    assert [loss.kinds[0] for loss in distiller.distillation_losses] == ["softmax", "sigmoid"]
     tags = (np.random.default_rng(0).random((24, 2)) > 0.5).astype("float32")
     by_name = {"kind": "sparse_categorical_crossentropy", "tags": "binary_crossentropy"}
     distiller.compile("sgd", by_name if as_dict else list(by_name.values()), run_eagerly=True)
@@ -288,11 +288,46 @@ def test_half_precision():
         h = layers.Dense(4, "relu", name="hidden")(inputs)
         student = keras.Model(inputs, layers.Activation("softmax", dtype="float32")(layers.Dense(3)(h)))
         distiller = Distiller(dense(9), student, [Logits(2.0), Features("hidden", "hidden")])
-        assert distiller._hidden.losses[0].kinds == ("logits", "softmax")
+        assert distiller.distillation_losses[0].kinds == ("logits", "softmax")
         history = compiled(distiller, logits=False, jit_compile=False).fit(X, Y, epochs=3, verbose=0).history
     finally:
         keras.mixed_precision.set_global_policy(previous or "float32")
     assert np.isfinite(history["loss"]).all() and history["loss"][-1] < history["loss"][0]
+
+
+def test_answers_of_32_bits_stay_so_among_layers_of_16():
+    previous = keras.mixed_precision.global_policy() if hasattr(keras.mixed_precision, "global_policy") else None
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        inputs = keras.Input((6,))
+        wide = layers.Rescaling(6.0, dtype="float32")(inputs)
+        model = keras.Model(inputs, layers.Dense(3, "softmax", dtype="float32")(wide))
+        distiller = Distiller(model, model, Logits(4.0), student_loss_weight=0.0)
+        distiller.compile("sgd", run_eagerly=True)
+        found = distiller.evaluate(X, verbose=0, return_dict=True)["distillation_loss"]
+    finally:
+        keras.mixed_precision.set_global_policy(previous or "float32")
+    assert abs(found) < 1e-6
+
+
+def test_a_smaller_last_batch_counts_by_its_rows():
+    teacher, student = dense(9), dense(4)
+    task, told = closed_form(teacher, student)
+    distiller = compiled(Distiller(teacher, student, Logits(2.0), None, 0.25))
+    found = distiller.evaluate(X, Y, batch_size=23, verbose=0, return_dict=True)  # 23 rows and 1
+    np.testing.assert_allclose(found["student_loss"], task, rtol=1e-4)
+    np.testing.assert_allclose(found["distillation_loss"], told, rtol=1e-4)
+    np.testing.assert_allclose(found["loss"], 0.25 * task + 0.75 * told, rtol=1e-4)
+
+
+def test_a_task_that_counts_needs_labels_and_a_loss():
+    distiller = compiled(Distiller(dense(), dense(), Logits()))
+    with pytest.raises(ValueError, match=r"`y` must be passed to fit, or `student_loss_weight` be 0.*Received: y=None"):
+        distiller.fit(X, verbose=0)
+    distiller = Distiller(dense(), dense(), Logits())
+    distiller.compile("sgd", run_eagerly=True)
+    with pytest.raises(ValueError, match=r"`loss` must be passed to compile, or .*Received: loss=None"):
+        distiller.fit(X, Y, verbose=0)
 
 
 def test_weights_that_are_assigned_hold_from_the_next_step_on():

@@ -42,3 +42,10 @@ def test_both_parts_of_the_loss_are_the_same_on_two_devices(found):
 def test_the_students_weights_are_close(found):
     one, two = (np.array(found[run]["kernel"]) for run in ("one", "two"))
     assert np.abs(one - two).max() < 0.02
+
+
+def test_without_normalization_two_devices_take_the_very_steps_of_one(found):
+    one, two = (found[run]["exact"] for run in ("one", "two"))
+    assert set(one) == {"loss", "student_loss", "distillation_loss", "weights"}
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-5, atol=1e-5, err_msg=name)

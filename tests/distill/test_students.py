@@ -20,7 +20,7 @@ def test_a_quantized_student_learns_and_its_ranges_follow(teacher):
     student = tfcompress.quantize_model(conv(4, activation="softmax"))
     losses = [Logits(4.0), Features("conv", "conv"), AttentionTransfer("relu", "relu")]
     distiller = compiled(Distiller(teacher, student, losses), logits=False, rate=0.01, jit_compile=False)
-    assert distiller._hidden.losses[0].kinds == ("logits", "softmax")
+    assert distiller.distillation_losses[0].kinds == ("logits", "softmax")
     before = [np.array(w) for w in student.weights]
     distiller.fit(IMAGES, LABELS, batch_size=8, epochs=2, verbose=0)
     moved = [name.name for name, old in zip(student.weights, before, strict=True) if np.abs(name - old).max() > 0]

@@ -48,6 +48,59 @@ def test_peers_come_closer_and_gradients_flow_into_the_learner_alone():
     assert all(np.abs(peer.get_weights()[0] - old).max() > 0.01 for peer, old in zip(peers, before, strict=True))
 
 
+def divergence(told, logits, temperature, weight):
+    """T^2 KL of two tensors of logits, weighed, as TensorFlow writes it."""
+    p = tf.nn.log_softmax(told / temperature)
+    apart = tf.reduce_sum(tf.exp(p) * (p - tf.nn.log_softmax(logits / temperature)), -1)
+    return temperature**2 * tf.reduce_mean(apart * weight)
+
+
+def moved(model, gradients, before, rate):
+    for weight, gradient, now in zip(before, gradients, model.get_weights(), strict=True):
+        np.testing.assert_allclose(now, weight - rate * gradient, rtol=1e-4, atol=2e-6)
+
+
+def network(x, weights):
+    return tf.nn.relu(x @ weights[0] + weights[1]) @ weights[2] + weights[3]
+
+
+WEIGHT = np.linspace(0, 2, 24).astype("float32")
+
+
+def test_a_step_of_peers_follows_the_gradient_of_what_each_learns():
+    peers = [dense(4), dense(5)]
+    before = [[tf.Variable(w) for w in peer.get_weights()] for peer in peers]
+    compiled(MutualLearning(peers, Logits(2.0), weight=3.0), rate=0.1).fit(
+        X, Y, batch_size=24, sample_weight=WEIGHT, verbose=0
+    )
+    answers = [network(X, weights) for weights in before]  # constants for the one that learns
+    for mine, other in ((0, 1), (1, 0)):
+        with tf.GradientTape() as tape:
+            logits = network(X, before[mine])
+            task = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(Y, logits) * WEIGHT)
+            whole = task + 3 * divergence(answers[other], logits, 2.0, WEIGHT)
+        moved(peers[mine], tape.gradient(whole, before[mine]), before[mine], 0.1)
+
+
+def test_a_step_of_heads_leaves_the_answers_that_they_learn_from_alone():
+    model = dense(5)
+    distiller = compiled(SelfDistiller(model, ["hidden"], Logits(2.0), alpha=0.25, hidden=0), rate=0.1)
+    before = [tf.Variable(w) for w in model.get_weights()]
+    head = [tf.Variable(w) for w in distiller.heads[0].get_weights()]
+    distiller.fit(X, Y, batch_size=24, sample_weight=WEIGHT, verbose=0)
+    told = network(X, before)
+    with tf.GradientTape() as tape:
+        inner = tf.nn.relu(X @ before[0] + before[1]) @ head[0] + head[1]
+        task, labeled = (
+            tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(Y, z) * WEIGHT)
+            for z in (network(X, before), inner)
+        )
+        whole = task + 0.75 * labeled + 0.25 * divergence(told, inner, 2.0, WEIGHT)
+    gradients = tape.gradient(whole, [*before, *head])
+    moved(model, gradients[:4], before, 0.1)
+    moved(distiller.heads[0], gradients[4:], head, 0.1)
+
+
 def test_what_is_no_peer():
     one = dense()
     for peers in ([one], [one, one]):

@@ -4,23 +4,19 @@ from tfcompress.distill.cache import Stored, cache_teacher
 from tfcompress.distill.data_builder import CutOff, Retry, build_data
 from tfcompress.distill.distiller import Distiller
 from tfcompress.distill.endpoint import Endpoint
-from tfcompress.distill.generations import born_again, through_assistants
-from tfcompress.distill.layer_maps import layer_map
-from tfcompress.distill.objects import (
+from tfcompress.distill.feature_objects import (
     AttentionMatrices,
     AttentionTransfer,
     Contrastive,
     Cosine,
-    DecoupledLogits,
-    DistillationLoss,
     Features,
-    JensenShannon,
-    Logits,
     RelationalAngle,
     RelationalDistance,
-    ReverseLogits,
     SimilarityPreserving,
 )
+from tfcompress.distill.generations import born_again, through_assistants
+from tfcompress.distill.layer_maps import layer_map
+from tfcompress.distill.objects import DecoupledLogits, DistillationLoss, JensenShannon, Logits, ReverseLogits
 from tfcompress.distill.online import MutualLearning
 from tfcompress.distill.progressive import Progressive, Stage
 from tfcompress.distill.prompts import Prompt, chain_of_thought, in_context, instructions

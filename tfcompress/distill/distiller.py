@@ -14,6 +14,7 @@ from tfcompress.distill.reduction import reduced
 from tfcompress.distill.taps import Given, Seen, Tap, computed, tried, zeros_of
 from tfcompress.distill.teachers import Teacher
 from tfcompress.distill.teachers import resolve as resolve_teacher
+from tfcompress.distill.tracked import Tracked
 
 
 class _Mode(threading.local):
@@ -25,7 +26,8 @@ class _Mode(threading.local):
 class _Hidden:
     """Holds what Keras must neither train nor save: the teacher, the taps and what they saw, the weights of the losses.
 
-    `weights` are those of the losses and, last, that of the task: variables, which callbacks may change.
+    `keys` and `places` say what each loss compares in teacher and student, a tap or one of several outputs. `weights`
+    are those of the losses and, last, that of the task, `share`: variables, which callbacks may change.
     """
 
     def __init__(self, teacher: Teacher, losses: list[DistillationLoss]) -> None:
@@ -33,20 +35,23 @@ class _Hidden:
         self.student_taps: dict[str, Tap] = {}
         self.keys: list[tuple[str | None, str | None]] = []
         self.seen = Seen()
+        self.places: list[tuple[int | None, int | None]] = []
         self.mode = _Mode()
         self.weights: tf.Variable | None = None
+        self.share = 0.0
 
 
-class Distiller(keras.Model):
+class Distiller(Tracked):
     """Trains a student on labels and on a teacher's answers to the same data.
 
         loss = w * task loss + (1 - w) * sum_i w_i * distillation loss_i
 
     It is compiled, fitted and evaluated as any Keras model: callbacks, `sample_weight` (which weighs both losses, by
     position where it has an axis for them; of several outputs' weights a loss takes its output's), masks of padded
-    sequences, `class_weight`, several outputs, mixed precision and `tf.distribute` work as ever. The loss and the metrics given to
-    `compile` are the student's; `student_loss` and `distillation_loss` are further metrics. The teacher runs in
-    inference mode, is never trained, and is not saved; `student` is the product, and what `save` writes.
+    sequences, `class_weight`, several outputs, mixed precision and `tf.distribute` work as ever. The loss and the
+    metrics given to `compile` are the student's; `student_loss` and `distillation_loss` are further metrics. The
+    teacher runs in inference mode, is never trained, and is not saved; `student` is the product, and what `save`
+    writes.
 
     Args:
         teacher: a Keras model; a list of teachers, averaged (`Ensemble` weighs them); a function of tensors; path or
@@ -86,14 +91,10 @@ class Distiller(keras.Model):
         hidden = _Hidden(resolve_teacher(teacher), losses)
         object.__setattr__(self, "_hidden", hidden)
         self.student = student
-        hidden.weights = tf.Variable([*weights, float(student_loss_weight)], trainable=False, dtype=tf.float32)
-        self._alone = student_loss_weight == 0
+        hidden.weights = tf.Variable([*weights, student_loss_weight], trainable=False, dtype=tf.float32)
+        hidden.share = student_loss_weight
         self.projections = self._prepared()
-        self.student_loss_tracker = keras.metrics.Mean(name="student_loss")
-        self.distillation_loss_tracker = keras.metrics.Mean(name="distillation_loss")
-        self.total_loss_tracker = keras.metrics.Mean(name="loss")  # stands for what Keras calls by this name
-        if getattr(student, "output_names", None):
-            self.output_names = list(student.output_names)
+        self.track(getattr(student, "output_names", None))
         if not hidden.teacher.compiles:
             self.supports_jit = False
 
@@ -101,6 +102,11 @@ class Distiller(keras.Model):
     def teacher(self) -> Teacher:
         """What teaches, as it is asked."""
         return self._hidden.teacher
+
+    @property
+    def distillation_losses(self) -> list[DistillationLoss]:
+        """The losses as this distiller computes them: copies of those given, which know what they compare."""
+        return self._hidden.losses
 
     @property
     def distillation_loss_weights(self) -> list[float]:
@@ -119,11 +125,14 @@ class Distiller(keras.Model):
 
     @student_loss_weight.setter
     def student_loss_weight(self, weight: float) -> None:
-        self._hidden.weights.assign([*self.distillation_loss_weights, _share(weight)])
+        self._hidden.share = _share(weight)
+        self._hidden.weights.assign([*self.distillation_loss_weights, self._hidden.share])
 
     def _prepared(self) -> list[Any]:
         """Finds the tensors of every loss, checks their shapes, and makes the projections."""
         hidden = self._hidden
+        if flavor.is_graph(self.student):
+            hidden.teacher.ask_by([flavor.input_name(x) for x in flavor.flatten(flavor.graph_inputs(self.student))])
         for loss in hidden.losses:
             wanted = self._in_front(loss) if loss.student is None else loss.student
             student = None if wanted is None else Tap(self.student, wanted, "student")
@@ -142,25 +151,49 @@ class Distiller(keras.Model):
         """The logits in front of the output that a loss is about, where a layer of its own makes them probabilities."""
         if not isinstance(loss, Outputs) or loss.from_logits is not None or not flavor.is_graph(self.student):
             return None
-        place = _place(flavor.graph_outputs(self.student), loss.output, self.student)
+        place = _place(flavor.graph_outputs(self.student), loss.output, self._names())
         layer = probabilities_layer(self.student, place)
         return None if layer is None else Given(layer)
 
     def _projection(self, loss: DistillationLoss, keys: Any, teacher: Any, student: Any) -> Any:
         if isinstance(loss, Foreign):
-            return keras.layers.Activation("linear")
+            self._hidden.places.append((None, None))
+            return _as_it_is()
+        places = self._places(loss, keys, teacher[0], student[0])
+        self._hidden.places.append(places)
         if isinstance(loss, Outputs):
-            place = _place(student[0], loss.output, self.student)
-            in_front = loss.student is None and keys[1] is not None
-            loss.settle(self._hidden.teacher.kind_of(place), output_kind(self.student, place), in_front)
-        sides = zip(keys, (teacher, student), strict=True)
-        one, other = (_chosen(loss, key, tensors, inner, self.student) for key, (tensors, inner) in sides)
+            loss.settle(*self._kinds(loss, keys, places), loss.student is None and keys[1] is not None)
+        sides = zip(keys, places, (teacher, student), strict=True)
+        one, other = (_chosen(key, place, *tensors) for key, place, tensors in sides)
         loss.check(tuple(one.shape), tuple(other.shape))
         projection = loss.projection(tuple(one.shape), tuple(other.shape))
         if projection is None:
-            return keras.layers.Activation("linear")
+            return _as_it_is()
         projection.build((None, *other.shape[1:]))
         return projection
+
+    def _names(self) -> list[str]:
+        return list(getattr(self.student, "output_names", None) or [])
+
+    def _places(self, loss: DistillationLoss, keys: Any, taught: Any, answers: Any) -> tuple[int | None, int | None]:
+        """Which of the teacher's and of the student's outputs a loss is about: a name is looked up in each's own."""
+        wanted = getattr(loss, "output", None)
+        mine = _place(answers, wanted, self._names()) if loss.student is None else None
+        count = len(flavor.flatten(taught))
+        if keys[0] is not None or count == 1:
+            return (None if keys[0] is not None else 0), mine
+        names = sorted(taught) if isinstance(taught, dict) else self._hidden.teacher.output_names or []
+        if mine is not None and mine < count and wanted not in names:
+            return mine, mine
+        return _place(taught, wanted, names), mine
+
+    def _kinds(self, loss: DistillationLoss, keys: Any, places: Any) -> tuple[str, str]:
+        """What teacher's and student's tensors are, of a tap as of an output."""
+        teacher = self._hidden.teacher
+        one = teacher.kind_of(places[0]) if keys[0] is None else teacher.kind_of_tap(keys[0])
+        return one, (
+            output_kind(self.student, places[1]) if loss.student is None else self._hidden.student_taps[keys[1]].kind
+        )
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         """The student's answers."""
@@ -172,44 +205,44 @@ class Distiller(keras.Model):
     ) -> Any:
         """The weighted sum of the task's and the distillation loss of a batch, and the student's own further losses."""
         hidden = self._hidden
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        # Keras adds these to the loss that it was compiled with; here they are added once, unweighted.
-        further = tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) / replicas if self.losses else 0.0
         *weights, share = tf.unstack(tf.convert_to_tensor(hidden.weights))
-        task = tf.constant(0.0)
-        if y is not None and not (self._alone and not self.loss):
-            task = tf.cast(flavor.compiled_loss(self, y, y_pred, sample_weight), tf.float32)
+        task = self._task(y, y_pred, sample_weight)
         inner = dict(hidden.seen.values)
         if hidden.mode.evaluating:
             taught, seen, known = hidden.teacher.evaluated(x)
         else:
             (taught, seen), known = hidden.teacher(x), None
         total = tf.constant(0.0)
-        for loss, keys, projection, weight in zip(hidden.losses, hidden.keys, self.projections, weights, strict=True):
-            one = _chosen(loss, keys[0], taught, seen, self.student)
-            other, mask = self._projected(loss, keys[1], projection, y_pred, inner)
-            values = loss.loss(one, other, _of_output(loss, y, self.student))
-            total += weight * reduced(values, _of_output(loss, sample_weight, self.student), mask)
+        for loss, keys, places, projection, weight in zip(
+            hidden.losses, hidden.keys, hidden.places, self.projections, weights, strict=True
+        ):
+            one = _chosen(keys[0], places[0], taught, seen)
+            other, mask = _projected(_chosen(keys[1], places[1], y_pred, inner), places[1], projection, y_pred)
+            values = loss.loss(one, other, self._of_output(loss, y))
+            total += weight * reduced(values, self._of_output(loss, sample_weight), mask)
         total = total if known is None else tf.where(known, total, 0.0)
-        whole = share * task + (1 - share) * total / replicas + further
-        rows = tf.shape(flavor.flatten(y_pred)[0])[0]
-        self.student_loss_tracker.update_state(task * replicas, rows)
-        self.distillation_loss_tracker.update_state(total, rows)
-        self.total_loss_tracker.update_state(whole * replicas, rows)
-        return whole
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return self.told(task, total, share * task + (1 - share) * total / replicas, y_pred)
 
-    def _projected(self, loss: DistillationLoss, key: str | None, projection: Any, y_pred: Any, inner: Any) -> Any:
-        """The student's tensor as a loss compares it, its mask behind it, and that mask, or None."""
-        tensor = _chosen(loss, key, y_pred, inner, self.student)
-        if isinstance(loss, Foreign):
-            return projection(tensor), None
-        mask = flavor.mask_of(tensor)
-        if mask is None and loss.student is None:
-            mask = flavor.mask_of(_chosen(loss, None, y_pred, inner, self.student))
-        other = projection(tensor)
-        if mask is not None and flavor.mask_of(other) is None:
-            flavor.set_mask(other, mask)
-        return other, mask
+    def _task(self, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
+        """The task's loss; 0 where there is none and none counts."""
+        if y is not None and self.loss:
+            return tf.cast(flavor.compiled_loss(self, y, y_pred, sample_weight), tf.float32)
+        if self._hidden.share:
+            missing = "`y` must be passed to fit" if y is None else "`loss` must be passed to compile"
+            raise ValueError(
+                f"{missing}, or `student_loss_weight` be 0, the teacher alone. Received: {'y' if y is None else 'loss'}"
+                f"=None with student_loss_weight={self._hidden.share}"
+            )
+        return tf.constant(0.0)
+
+    def _of_output(self, loss: DistillationLoss, given: Any) -> Any:
+        """What `fit` was given for a loss's output, of labels or weights: the only one, or None where none is told."""
+        flat = [] if given is None else flavor.flatten(given)
+        if len(flat) <= 1:
+            return flat[0] if flat else None
+        wanted = getattr(loss, "output", None)
+        return None if wanted is None else flat[_place(given, wanted, self._names())]
 
     def test_step(self, *args: Any) -> Any:
         """As Keras does it; a teacher whose answers are stored is not asked for rows that it has no answers to."""
@@ -242,43 +275,41 @@ def _weights(given: Sequence[float] | None, count: int) -> list[float]:
     return [float(w) for w in weights]
 
 
-def _place(outputs: Any, wanted: Any, student: Any) -> int:
+def _as_it_is() -> Any:
+    """In place of a projection; of 32 bits whatever the policy, or answers would be rounded to 16."""
+    return keras.layers.Activation("linear", dtype="float32")
+
+
+def _place(outputs: Any, wanted: Any, names: list[str]) -> int:
     """Which of the outputs, in the order in which they are flattened, is meant by a name or an index."""
     flat = flavor.flatten(outputs)
-    known = list(getattr(student, "output_names", None) or range(len(flat)))
-    if len(flat) == 1 and wanted in (None, 0, *known):
+    known = sorted(outputs) if isinstance(outputs, dict) else names or list(range(len(flat)))
+    if len(flat) == 1 and wanted in (None, 0, *known, *names):
         return 0
     if wanted is None:
         raise ValueError(
-            f"`output` must say which of the {len(flat)} outputs of {student.name!r} a loss is about, by name or "
-            "index. Received: None"
+            f"`output` must say which of the {len(flat)} outputs a loss is about, by name or index. Received: None"
         )
-    names = list(outputs) if isinstance(outputs, dict) else known
-    if isinstance(outputs, dict):
-        order = {name: place for place, name in enumerate(sorted(outputs))}
-        if wanted in order:
-            return order[wanted]
-    elif wanted in names:
-        return names.index(wanted)
+    if wanted in known:
+        return known.index(wanted)
     if isinstance(wanted, int) and 0 <= wanted < len(flat):
         return wanted
-    raise ValueError(f"`output` must be one of {names}, or an index below {len(flat)}. Received: output={wanted!r}")
+    raise ValueError(f"`output` must be one of {known}, or an index below {len(flat)}. Received: output={wanted!r}")
 
 
-def _chosen(loss: DistillationLoss, key: str | None, outputs: Any, seen: dict[str, Any], student: Any) -> Any:
-    """The tensor that a loss is about: a tapped one, or an output."""
+def _chosen(key: str | None, place: int | None, outputs: Any, seen: dict[str, Any]) -> Any:
+    """The tensor that a loss is about: a tapped one, one of the outputs, or all of them."""
     if key is not None:
         return seen[key]
-    if isinstance(loss, Foreign):
-        return outputs
-    flat = flavor.flatten(outputs)
-    return flat[0] if len(flat) == 1 else flat[_place(outputs, getattr(loss, "output", None), student)]
+    return outputs if place is None else flavor.flatten(outputs)[place]
 
 
-def _of_output(loss: DistillationLoss, given: Any, student: Any) -> Any:
-    """What `fit` was given for a loss's output, of labels or weights: the only one, or None where none is told."""
-    flat = [] if given is None else flavor.flatten(given)
-    if len(flat) <= 1:
-        return flat[0] if flat else None
-    wanted = getattr(loss, "output", None)
-    return None if wanted is None else flat[_place(given, wanted, student)]
+def _projected(tensor: Any, place: int | None, projection: Any, y_pred: Any) -> tuple[Any, Any]:
+    """A student's tensor as a loss compares it, its mask behind it, and that mask, or None."""
+    mask = flavor.mask_of(tensor)
+    if mask is None and place is not None:  # in front of an output whose mask is the same
+        mask = flavor.mask_of(flavor.flatten(y_pred)[place])
+    other = projection(tensor)
+    if mask is not None and flavor.mask_of(other) is None:
+        flavor.set_mask(other, mask)
+    return other, mask

@@ -1,13 +1,12 @@
-"""Distillation losses as objects: which tensors they compare, and with what settings."""
+"""Distillation losses as objects: which tensors they compare, with what settings; those between answers."""
 
+import copy
 from typing import Any
 
 import tensorflow as tf
 
-from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
-from tfcompress.distill import feature_losses, losses
-from tfcompress.distill.taps import SCORES, Scores
+from tfcompress.distill import losses
 
 
 class DistillationLoss:
@@ -19,8 +18,9 @@ class DistillationLoss:
         student: the same in the student.
     """
 
-    #: Whether the last axes of both must be equal; a learned projection makes them so where `projects`.
+    #: Whether the last axes of both must be equal.
     same_width = False
+    #: Whether a learned projection makes the student's last axis as wide as the teacher's.
     projects = False
 
     def __init__(self, teacher: Any = None, student: Any = None) -> None:
@@ -49,8 +49,13 @@ class DistillationLoss:
         """
         if len(teacher) != len(student):
             self._refuse(teacher, student, "the same number of axes")
-        if self.same_width and not self.projects and teacher[-1] != student[-1]:
+        if self.same_width and teacher[-1] != student[-1]:
             self._refuse(teacher, student, "the same last axis")
+
+    def _check_positions(self, teacher: tuple, student: tuple) -> None:
+        """Refuses other axes between the first and the last, but for maps, which are resized."""
+        if len(teacher) != 4 and teacher[1:-1] != student[1:-1]:
+            self._refuse(teacher, student, "the same axes between the first and the last")
 
     def _refuse(self, teacher: tuple, student: tuple, expected: str) -> None:
         asked = self.teacher, self.student
@@ -67,6 +72,13 @@ class DistillationLoss:
         return keras.layers.Dense(teacher[-1], use_bias=False, dtype="float32")
 
 
+def number(name: str, value: Any, zero: bool = False) -> float:
+    """A setting that must be above 0, or from 0 on."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not (value > 0 or (zero and value == 0)):
+        raise ValueError(f"`{name}` must be a number {'from 0 on' if zero else 'above 0'}. Received: {name}={value!r}")
+    return float(value)
+
+
 class Outputs(DistillationLoss):
     """A loss between answers, which are logits or probabilities."""
 
@@ -77,15 +89,13 @@ class Outputs(DistillationLoss):
         teacher: Any = None, student: Any = None,
     ) -> None:  # fmt: skip
         super().__init__(teacher, student)
-        if not isinstance(temperature, (int, float)) or isinstance(temperature, bool) or not temperature > 0:
-            raise ValueError(f"`temperature` must be a number above 0. Received: temperature={temperature!r}")
         if from_logits is not None and not isinstance(from_logits, bool):
             if len(tuple(from_logits)) != 2 or not all(isinstance(part, bool) for part in from_logits):
                 raise ValueError(
                     f"`from_logits` must be True, False, None, or (of the teacher, of the student). "
                     f"Received: from_logits={from_logits!r}"
                 )
-        self.temperature, self.from_logits, self.output = float(temperature), from_logits, output
+        self.temperature, self.from_logits, self.output = number("temperature", temperature), from_logits, output
         self.kinds = ("logits", "logits")
         self.in_front = False
 
@@ -107,17 +117,24 @@ class Outputs(DistillationLoss):
 
     @property
     def logits(self) -> tuple[bool, bool]:
+        """Whether the tensors of teacher and student that are compared are logits."""
         return self.kinds[0] == "logits", self.in_front or self.kinds[1] == "logits"
+
+    def each_alone(self, width: int | None) -> bool:
+        """Whether each of `width` outputs decides on its own (a sigmoid, or a single output)."""
+        return "sigmoid" in self.kinds or width == 1
 
 
 class Logits(Outputs):
     """Answers at a temperature: T^2 KL(softmax(t / T) || softmax(s / T)).
 
     Args:
-        temperature: T > 0; 2 to 20 show how the teacher ranks what is wrong.
-        loss: "kl" (Hinton's), "cross_entropy" (the same gradient), or "mse" (of the logits).
+        temperature: T > 0; 2 to 20 show how the teacher ranks what is wrong. "mse" knows none.
+        loss: "kl" (Hinton's), "cross_entropy" (the same gradient), or "mse": mean (t - s)^2 of the logits, each less
+            their mean where one side gives probabilities of classes, of which logits are known up to a constant.
         from_logits: whether the outputs are logits; a pair for teacher and student. None: found out from the layers
-            that make them (a softmax or sigmoid activation).
+            that make them (a softmax or sigmoid activation); of a SavedModel or a function of which all answers to a
+            try are probabilities that sum to one, they are those of a softmax, else logits.
         binary: every output is a yes or no of its own (sigmoid). None: where there is one output, or a sigmoid.
         output: of a model with several outputs: which one, by name or index. None: the only one.
         teacher: another tensor of the teacher than its output.
@@ -126,7 +143,7 @@ class Logits(Outputs):
     Raises:
         ValueError: a setting is not one of those.
 
-    Source: Hinton et al. 2015, arXiv:1503.02531.
+    Source: Hinton et al. 2015, arXiv:1503.02531; "mse": Ba and Caruana 2014, arXiv:1312.6184.
 
     >>> Logits(temperature=4.0).temperature
     4.0
@@ -142,28 +159,36 @@ class Logits(Outputs):
         self.kind, self.binary = loss, binary
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        binary = self.binary
-        if binary is None:
-            binary = "sigmoid" in self.kinds or student.shape[-1] == 1
+        binary = self.each_alone(student.shape[-1]) if self.binary is None else self.binary
         if self.kind == "mse":
-            pair = zip((teacher, student), self.logits, strict=True)
-            return losses.squared_error(*(losses.logits_of(x, raw, binary) / self.temperature for x, raw in pair))
-        if self.kind == "cross_entropy" and not binary:
-            return losses.soft_cross_entropy(teacher, student, self.temperature, from_logits=self.logits)
-        return losses.hinton(teacher, student, self.temperature, from_logits=self.logits, binary=binary)
+            pair = [losses.logits_of(x, raw, binary) for x, raw in zip((teacher, student), self.logits, strict=True)]
+            if not (binary or all(self.logits)):
+                pair = [x - tf.reduce_mean(x, axis=-1, keepdims=True) for x in pair]
+            return losses.squared_error(*pair)
+        compare = losses.soft_cross_entropy if self.kind == "cross_entropy" else losses.hinton
+        return compare(teacher, student, self.temperature, from_logits=self.logits, binary=binary)
 
 
 class DecoupledLogits(Outputs):
     """Decoupled knowledge distillation: the target class and the others apart.
 
+        T^2 (alpha KL(b^t || b^s) + beta KL(q^t || q^s)),  b: target against the rest, q: the rest among itself
+
     Args:
         temperature: T > 0.
-        alpha: weight of the target against the rest.
-        beta: weight of the rest among itself.
+        alpha: weight of the target against the rest, from 0 on.
+        beta: weight of the rest among itself, from 0 on.
         from_logits: as for `Logits`.
         output: as for `Logits`.
 
+    Raises:
+        ValueError: a setting out of range; when a distiller is made, outputs that each decide on their own (sigmoid),
+            of which none is the target and none the rest.
+
     Source: Zhao et al. 2022, arXiv:2203.08679, equation 7.
+
+    >>> DecoupledLogits(temperature=4.0, beta=2.0).beta
+    2.0
     """
 
     def __init__(
@@ -171,7 +196,17 @@ class DecoupledLogits(Outputs):
         output: Any = None,
     ) -> None:  # fmt: skip
         super().__init__(temperature, from_logits=from_logits, output=output)
-        self.alpha, self.beta = alpha, beta
+        self.alpha, self.beta = number("alpha", alpha, True), number("beta", beta, True)
+
+    def check(self, teacher: tuple, student: tuple) -> None:
+        """As any loss; outputs that decide on their own are refused as well."""
+        super().check(teacher, student)
+        if self.each_alone(student[-1]):
+            raise ValueError(
+                "`DecoupledLogits` needs classes of which one is the target: use `Logits` for outputs that each decide "
+                f"on their own. Received: {student[-1]} outputs, {self.kinds[0]} of the teacher and {self.kinds[1]} of "
+                "the student"
+            )
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
         if labels is None:
@@ -181,25 +216,47 @@ class DecoupledLogits(Outputs):
 
 
 class ReverseLogits(Outputs):
-    """KL(student || teacher): the student gives up what it cannot do, and does the rest well.
+    """KL(softmax(s / T) || softmax(t / T)): the student gives up what it cannot do, and does the rest well.
 
-    Source: Gu et al. 2023 (MiniLLM), arXiv:2306.08543.
+    T^2 is not applied: gradients shrink with 1 / T^2, which a weight of the loss makes up for. Outputs that decide on
+    their own (sigmoid, or a single one) are compared as as many two-class questions, as by `Logits`.
+
+    Args:
+        temperature: T > 0.
+        from_logits: as for `Logits`.
+        output: as for `Logits`.
+        teacher: as for `Logits`.
+        student: as for `Logits`.
+
+    Source: Gu et al. 2023 (MiniLLM), arXiv:2306.08543, equation 1.
+
+    >>> ReverseLogits(temperature=2.0).temperature
+    2.0
     """
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return losses.reverse_divergence(teacher, student, self.temperature, from_logits=self.logits)
+        binary = self.each_alone(student.shape[-1])
+        return losses.reverse_divergence(teacher, student, self.temperature, from_logits=self.logits, binary=binary)
 
 
 class JensenShannon(Outputs):
-    """The generalized Jensen-Shannon divergence, between KL (beta to 0) and reverse KL (beta to 1).
+    """beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q, of the teacher's p and the student's q.
+
+    T^2 is not applied. Outputs that decide on their own are compared as by `ReverseLogits`.
 
     Args:
-        beta: between 0 and 1, both excluded.
+        beta: between 0 and 1, both excluded; towards 0 it behaves as KL (p || q), towards 1 as reverse KL.
         temperature: T > 0.
         from_logits: as for `Logits`.
         output: as for `Logits`.
 
+    Raises:
+        ValueError: a setting out of range.
+
     Source: Agarwal et al. 2023 (GKD), arXiv:2306.13649, equation 1.
+
+    >>> JensenShannon(beta=0.1).beta
+    0.1
     """
 
     def __init__(
@@ -211,139 +268,8 @@ class JensenShannon(Outputs):
         self.beta = beta
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return losses.jensen_shannon(teacher, student, self.beta, self.temperature, from_logits=self.logits)
-
-
-class Features(DistillationLoss):
-    """mean (t - W s)^2 of features of any width; W is learned beside the student and dropped.
-
-    Args:
-        teacher: the teacher's tensor.
-        student: the student's tensor. Maps of another height and width: the teacher's are resized to the student's.
-
-    Source: Romero et al. 2014 (FitNets), arXiv:1412.6550; for hidden states of Transformers Jiao et al. 2019
-    (TinyBERT), arXiv:1909.10351, equation 8.
-    """
-
-    projects = same_width = True
-
-    def check(self, teacher: tuple, student: tuple) -> None:
-        super().check(teacher, student)
-        if len(teacher) != 4 and teacher[1:-1] != student[1:-1]:
-            self._refuse(teacher, student, "the same axes between the first and the last")
-
-    def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return losses.squared_error(feature_losses.on_grid(teacher, student), student)
-
-
-class Cosine(Features):
-    """1 - cos(t, W s) along the last axis.
-
-    Source: Sanh et al. 2019 (DistilBERT), arXiv:1910.01108, section 3.
-    """
-
-    def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.cosine(feature_losses.on_grid(teacher, student), student)
-
-
-class AttentionTransfer(DistillationLoss):
-    """Where features are large, whatever their width: normalized maps of their energy.
-
-    Args:
-        teacher: the teacher's tensor.
-        student: the student's tensor.
-        power: p from 1 on.
-
-    Source: Zagoruyko and Komodakis 2016, arXiv:1612.03928, equation 2.
-    """
-
-    def __init__(self, teacher: Any, student: Any, power: float = 2.0) -> None:
-        super().__init__(teacher, student)
-        self.power = power
-
-    def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.attention_transfer(teacher, student, self.power, flavor.mask_of(student))
-
-
-class AttentionMatrices(DistillationLoss):
-    """mean (A_t - A_s)^2 of attention layers' matrices; heads are averaged where their numbers differ.
-
-    Args:
-        teacher: an attention layer of the teacher: the layer, its name, path or index; or the layer whose output is the
-            matrix already, such as the softmax of an attention that `quantize_model` opened.
-        student: the same in the student.
-
-    Source: Jiao et al. 2019 (TinyBERT), arXiv:1909.10351, equation 7.
-    """
-
-    def __init__(self, teacher: Any, student: Any) -> None:
-        super().__init__(_scores(teacher), _scores(student))
-
-    def check(self, teacher: tuple, student: tuple) -> None:
-        super().check(teacher, student)
-        if teacher[2:] != student[2:]:
-            self._refuse(teacher, student, "the same numbers of queries and keys")
-
-    def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.attention_matrices(teacher, student, flavor.mask_of(student))
-
-
-def _scores(wanted: Any) -> Any:
-    """The attention matrix of what a user names; of several teachers it is named with the teacher's number."""
-    if isinstance(wanted, tuple) and len(wanted) == 2:
-        return wanted[0], _scores(wanted[1])
-    if isinstance(wanted, str):
-        return Scores(wanted.removesuffix(SCORES))
-    return wanted if isinstance(wanted, Scores) else Scores(wanted)
-
-
-class _Relational(DistillationLoss):
-    """A loss of what examples of a batch are to each other: any widths and shapes."""
-
-    def check(self, teacher: tuple, student: tuple) -> None:
-        """Any two shapes go together."""
-
-
-class RelationalDistance(_Relational):
-    """Distances between the examples of a batch, relative to their mean. Source: Park et al. 2019, arXiv:1904.05068."""
-
-    def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.relational_distance(teacher, student)
-
-
-class RelationalAngle(_Relational):
-    """Angles between any three examples of a batch. Source: Park et al. 2019, arXiv:1904.05068, equation 9."""
-
-    def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.relational_angle(teacher, student)
-
-
-class SimilarityPreserving(_Relational):
-    """Likeness of the examples of a batch. Source: Tung and Mori 2019, arXiv:1907.09682."""
-
-    def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.similarity_preserving(teacher, student)
-
-
-class Contrastive(_Relational):
-    """A student's features are nearest to its own teacher's among those of the batch.
-
-    Args:
-        teacher: the teacher's tensor; axes between batch and channels are averaged away.
-        student: the student's tensor.
-        temperature: tau > 0.
-
-    Source: Tian et al. 2019 (CRD), arXiv:1910.10699, with the batch as negatives.
-    """
-
-    projects = True
-
-    def __init__(self, teacher: Any = None, student: Any = None, temperature: float = 0.1) -> None:
-        super().__init__(teacher, student)
-        self.temperature = temperature
-
-    def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.contrastive(teacher, student, self.temperature, flavor.mask_of(student))
+        settings = {"from_logits": self.logits, "binary": self.each_alone(student.shape[-1])}
+        return losses.jensen_shannon(teacher, student, self.beta, self.temperature, **settings)
 
 
 class Foreign(DistillationLoss):
@@ -362,7 +288,7 @@ class Foreign(DistillationLoss):
 
 
 def resolve(distillation_losses: Any) -> list[DistillationLoss]:
-    """One loss or several, ours or Keras 3's, as a list of ours.
+    """One loss or several, ours or Keras 3's, as a list of ours: copies, which a distiller settles for its models.
 
     Raises:
         TypeError: something is no distillation loss.
@@ -374,7 +300,7 @@ def resolve(distillation_losses: Any) -> list[DistillationLoss]:
     found = []
     for loss in given:
         if isinstance(loss, DistillationLoss):
-            found.append(loss)
+            found.append(copy.copy(loss))
         elif hasattr(loss, "compute_loss") and hasattr(loss, "validate_outputs"):
             found.append(Foreign(loss))
         else:

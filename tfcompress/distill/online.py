@@ -12,9 +12,10 @@ from tfcompress.distill.objects import Logits, Outputs
 from tfcompress.distill.output_kind import output_kind
 from tfcompress.distill.reduction import reduced
 from tfcompress.distill.taps import tried
+from tfcompress.distill.tracked import Tracked
 
 
-class MutualLearning(keras.Model):
+class MutualLearning(Tracked):
     """Trains peers on labels and on what the others answer meanwhile; none of them needs to be trained before.
 
         loss = sum_k ( task_k + w / (K - 1) sum_{l != k} D(p_l, p_k) )
@@ -59,10 +60,7 @@ class MutualLearning(keras.Model):
         super().__init__(name=name)
         self.peers, self.weight = peers, float(weight)
         object.__setattr__(self, "_pairs", _pairs(peers, loss))
-        self.output_names = [f"peer_{number}" for number in range(len(peers))]
-        self.student_loss_tracker = keras.metrics.Mean(name="student_loss")
-        self.distillation_loss_tracker = keras.metrics.Mean(name="distillation_loss")
-        self.total_loss_tracker = keras.metrics.Mean(name="loss")  # stands for what Keras calls by this name
+        self.track([f"peer_{number}" for number in range(len(peers))])
 
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None, **options: Any) -> None:
         """As any model; the loss and the metrics are those of each peer.
@@ -85,8 +83,6 @@ class MutualLearning(keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """The sum of the peers' losses for a batch, and the peers' own further losses."""
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        further = tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) / replicas if self.losses else 0.0
         weight = None if sample_weight is None else flavor.flatten(sample_weight)[0]
         task = tf.cast(flavor.compiled_loss(self, y, y_pred, sample_weight), tf.float32)
         total = tf.constant(0.0)
@@ -95,12 +91,8 @@ class MutualLearning(keras.Model):
             values = loss.loss(told, y_pred[learning], flavor.flatten(y)[0])
             total += reduced(values, weight, flavor.mask_of(y_pred[learning]))
         total = self.weight * total / (len(self.peers) - 1)
-        whole = task + total / replicas + further
-        rows = tf.shape(y_pred[0])[0]
-        self.student_loss_tracker.update_state(task * replicas, rows)
-        self.distillation_loss_tracker.update_state(total, rows)
-        self.total_loss_tracker.update_state(whole * replicas, rows)
-        return whole
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return self.told(task, total, task + total / replicas, y_pred)
 
     def train_step(self, data: Any) -> Any:
         """As Keras does it, with the labels of all peers."""
@@ -133,6 +125,7 @@ def _pairs(peers: list[Any], loss: Outputs) -> dict[tuple[int, int], Outputs]:
     for teaching, learning in ((i, j) for i in range(len(peers)) for j in range(len(peers)) if i != j):
         pairs[teaching, learning] = copy.copy(loss)
         pairs[teaching, learning].settle(kinds[teaching], kinds[learning])
+        pairs[teaching, learning].check((None, *shapes[teaching]), (None, *shapes[learning]))
     return pairs
 
 

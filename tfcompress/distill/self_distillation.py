@@ -1,5 +1,6 @@
 """A model that is its own teacher: heads at inner layers learn from its answers while it trains, and are dropped."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,10 @@ from tfcompress.distill.objects import Logits, Outputs
 from tfcompress.distill.output_kind import output_kind
 from tfcompress.distill.reduction import reduced
 from tfcompress.distill.taps import Seen, Tap, computed, tried
+from tfcompress.distill.tracked import Tracked
 
 
-class SelfDistiller(keras.Model):
+class SelfDistiller(Tracked):
     """Trains a model together with heads at inner layers, which learn from labels and from the model's own answers.
 
         loss = task(p) + sum_k ( (1 - alpha) task(p_k) + alpha D(p, p_k) )
@@ -59,17 +61,15 @@ class SelfDistiller(keras.Model):
         super().__init__(name=name)
         taps = [Tap(model, layer, "exits") for layer in exits]
         kind = output_kind(model)
+        loss = copy.copy(loss)
         loss.settle(kind, kind)
         object.__setattr__(self, "_taps", taps)
         object.__setattr__(self, "_seen", Seen())
         object.__setattr__(self, "_between", loss)
         self.student, self.alpha = model, float(alpha)
         self.heads = _heads(model, taps, kind, hidden)
-        self.student_loss_tracker = keras.metrics.Mean(name="student_loss")
-        self.distillation_loss_tracker = keras.metrics.Mean(name="distillation_loss")
-        self.total_loss_tracker = keras.metrics.Mean(name="loss")  # stands for what Keras calls by this name
-        if getattr(model, "output_names", None):
-            self.output_names = list(model.output_names)
+        loss.check(*[(None, self.heads[0].output_shape[-1])] * 2)
+        self.track(getattr(model, "output_names", None))
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         """The model's answers."""
@@ -79,8 +79,7 @@ class SelfDistiller(keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """The loss of the model and of its heads for a batch, and the model's own further losses."""
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        further = tf.add_n([tf.cast(loss, tf.float32) for loss in self.losses]) / replicas if self.losses else 0.0
+        weight = None if sample_weight is None else flavor.flatten(sample_weight)[0]
         inner = dict(self._seen.values)
         task = tf.cast(flavor.compiled_loss(self, y, y_pred, sample_weight), tf.float32)
         labeled = total = tf.constant(0.0)
@@ -88,14 +87,9 @@ class SelfDistiller(keras.Model):
             answers = head(_averaged(inner[tap.key]))
             labeled += tf.cast(flavor.compiled_loss(self, y, answers, sample_weight), tf.float32)
             values = self._between.loss(tf.stop_gradient(y_pred), answers, y)
-            weight = None if sample_weight is None else flavor.flatten(sample_weight)[0]
             total += reduced(values, weight)
-        whole = task + (1 - self.alpha) * labeled + self.alpha * total / replicas + further
-        rows = tf.shape(y_pred)[0]
-        self.student_loss_tracker.update_state(task * replicas, rows)
-        self.distillation_loss_tracker.update_state(total, rows)
-        self.total_loss_tracker.update_state(whole * replicas, rows)
-        return whole
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return self.told(task, total, task + (1 - self.alpha) * labeled + self.alpha * total / replicas, y_pred)
 
     def save(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
         """Saves the model without its heads."""
