@@ -283,7 +283,7 @@ def _as_it_is() -> Any:
 def _place(outputs: Any, wanted: Any, names: list[str]) -> int:
     """Which of the outputs, in the order in which they are flattened, is meant by a name or an index."""
     flat = flavor.flatten(outputs)
-    known = sorted(outputs) if isinstance(outputs, dict) else names or list(range(len(flat)))
+    known = sorted(outputs) if isinstance(outputs, dict) else names
     if len(flat) == 1 and wanted in (None, 0, *known, *names):
         return 0
     if wanted is None:

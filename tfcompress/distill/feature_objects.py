@@ -19,6 +19,9 @@ class Features(DistillationLoss):
 
     Source: Romero et al. 2014 (FitNets), arXiv:1412.6550; for hidden states of Transformers Jiao et al. 2019
     (TinyBERT), arXiv:1909.10351, equation 8.
+
+    >>> Features("block_2", "block_1").student
+    'block_1'
     """
 
     projects = True
@@ -32,9 +35,16 @@ class Features(DistillationLoss):
 
 
 class Cosine(Features):
-    """1 - cos(t, W s) along the last axis.
+    """1 - cos(t, W s) along the last axis, from 0 to 2; W is learned where widths differ, and dropped.
+
+    Args:
+        teacher: as for `Features`.
+        student: as for `Features`.
 
     Source: Sanh et al. 2019 (DistilBERT), arXiv:1910.01108, section 3.
+
+    >>> Cosine("layer_3", "layer_1").teacher
+    'layer_3'
     """
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:

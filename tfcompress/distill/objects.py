@@ -268,8 +268,8 @@ class JensenShannon(Outputs):
         self.beta = beta
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        settings = {"from_logits": self.logits, "binary": self.each_alone(student.shape[-1])}
-        return losses.jensen_shannon(teacher, student, self.beta, self.temperature, **settings)
+        binary, raw = self.each_alone(student.shape[-1]), self.logits
+        return losses.jensen_shannon(teacher, student, self.beta, self.temperature, from_logits=raw, binary=binary)
 
 
 class Foreign(DistillationLoss):

@@ -46,7 +46,7 @@ def _rows(values: tf.Tensor) -> tf.Tensor:
 
 def _by_row(rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """[batch] with an axis for each of `values`."""
-    return rows[(..., *[None] * (values.shape.rank - 1))]
+    return tf.reshape(rows, [-1] + [1] * (values.shape.rank - 1))
 
 
 def _fitted(given: tf.Tensor, values: tf.Tensor) -> tf.Tensor | None:
@@ -55,7 +55,8 @@ def _fitted(given: tf.Tensor, values: tf.Tensor) -> tf.Tensor | None:
         given = given[..., 0]
     if given.shape.rank > values.shape.rank:
         return None
-    given = given[(..., *[None] * (values.shape.rank - given.shape.rank))]
+    for _ in range(values.shape.rank - given.shape.rank):
+        given = given[..., None]
     pairs = zip(given.shape[1:], values.shape[1:], strict=True)
     return given if all(one in (1, None) or other in (one, None) for one, other in pairs) else None
 
