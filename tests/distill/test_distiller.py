@@ -21,6 +21,7 @@ from tfcompress.distill import (
     RelationalDistance,
     ReverseLogits,
     SimilarityPreserving,
+    cache_teacher,
 )
 
 
@@ -302,7 +303,9 @@ def test_answers_of_32_bits_stay_so_among_layers_of_16():
         inputs = keras.Input((6,))
         wide = layers.Rescaling(6.0, dtype="float32")(inputs)
         model = keras.Model(inputs, layers.Dense(3, "softmax", dtype="float32")(wide))
-        distiller = Distiller(model, model, Logits(4.0), student_loss_weight=0.0)
+        teacher = keras.models.clone_model(model)
+        teacher.set_weights(model.get_weights())
+        distiller = Distiller(teacher, model, Logits(4.0), student_loss_weight=0.0)
         distiller.compile("sgd", run_eagerly=True)
         found = distiller.evaluate(X, verbose=0, return_dict=True)["distillation_loss"]
     finally:
@@ -396,3 +399,58 @@ def test_settings_of_losses_are_checked():
         Logits(from_logits=(True,))
     with pytest.raises(ValueError, match="`beta` must be between 0 and 1"):
         JensenShannon(1.0)
+
+
+def small():
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, name="hid"), keras.layers.Dense(3)])
+
+
+def test_a_student_that_trains_weights_of_the_teacher_is_refused():
+    teacher = small()
+    inputs = keras.Input((4,))
+    student = keras.Model(inputs, keras.layers.Dense(3)(teacher.layers[0](inputs)))
+    with pytest.raises(ValueError, match=r"must not train weights of the teacher.*hid"):
+        Distiller([small(), teacher], student, Logits())
+    teacher.layers[0].trainable = False
+    Distiller(teacher, student, Logits())
+
+
+def test_weights_of_a_distiller_are_loaded_before_its_first_batch(tmp_path):
+    one, two = (Distiller(small(), small(), [Logits(), Features("hid", "hid")]) for _ in range(2))
+    one.save_weights(tmp_path / "w.weights.h5")
+    two.load_weights(tmp_path / "w.weights.h5")
+    for mine, other in zip(one.student.get_weights(), two.student.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: [keras.Input((None, 2)), keras.layers.Conv1D(4, 25), keras.layers.GlobalAveragePooling1D()],
+    lambda: [keras.Input((None, None, 1)), *[keras.layers.MaxPooling2D() for _ in range(5)],
+             keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4)],
+])  # fmt: skip
+def test_models_that_take_long_inputs_alone_can_be_distilled(make):
+    teacher, student = keras.Sequential(make()), keras.Sequential(make())
+    Distiller(teacher, student, Logits())
+
+
+def test_xla_with_a_teacher_that_it_cannot_compile_is_refused(tmp_path):
+    x = np.ones((8, 4), "float32")
+    distiller = Distiller(cache_teacher(small(), x, tmp_path / "soft", verbose=0), small(), Logits())
+    with pytest.raises(ValueError, match="`jit_compile` must be left out"):
+        distiller.compile("sgd", "mse", jit_compile=True)
+
+
+def test_a_function_of_numpy_teaches_what_needs_known_classes():
+    teacher = small()
+    weights = teacher.get_weights()
+
+    def numpy(x):
+        return ((x @ weights[0] + weights[1]) @ weights[2] + weights[3]).astype("float32")
+
+    x, y = np.random.default_rng(0).normal(size=(16, 4)).astype("float32"), np.arange(16) % 3
+    student, losses = small(), []
+    for one in (teacher, lambda x: tf.numpy_function(numpy, [x], tf.float32)):
+        distiller = Distiller(one, student, DecoupledLogits(2.0))
+        distiller.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        losses.append(distiller.evaluate(x, y, verbose=0, return_dict=True)["distillation_loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and losses[0] > 1e-3

@@ -7,7 +7,7 @@ from scipy.stats import entropy
 
 import tfcompress
 from tests.distill.models import IMAGES, LABELS, X, Y, compiled, conv, dense, keras
-from tfcompress.distill import AttentionTransfer, Distiller, Features, Logits
+from tfcompress.distill import AttentionTransfer, Distiller, Features, Logits, MutualLearning
 from tfcompress.prune import ConstantSparsity, Pruning
 
 
@@ -72,3 +72,19 @@ def test_pruned_and_quantized_at_once(teacher):
     final = tfcompress.finalize(student)
     kernels = [w for w in final.get_weights() if w.ndim == 4]
     assert kernels and all(np.mean(kernel == 0) >= 0.5 for kernel in kernels)
+
+
+def test_peers_are_saved_each_in_a_file_and_measured_with_weights(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(12, 4)).astype("float32"), np.arange(12) % 3
+    peers = [keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]) for _ in range(2)]
+    learning = MutualLearning(peers)
+    learning.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), weighted_metrics=["accuracy"])
+    weights = (np.arange(12) < 6).astype("float32")
+    learning.fit(x, y, sample_weight=weights, verbose=0,
+                 callbacks=[keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"))])  # fmt: skip
+    found = learning.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    for number, peer in enumerate(peers):
+        right = np.argmax(peer.predict(x, verbose=0), -1) == y
+        assert found[f"peer_{number}_accuracy"] == pytest.approx(right[:6].mean(), abs=1e-6)
+        loaded = keras.models.load_model(tmp_path / f"best_peer_{number}.keras")
+        np.testing.assert_allclose(loaded(x), peer(x), atol=1e-6)

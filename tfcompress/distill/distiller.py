@@ -8,10 +8,11 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.scalars import is_finite
 from tfcompress.distill.objects import DistillationLoss, Foreign, Outputs, resolve
 from tfcompress.distill.output_kind import output_kind, probabilities_layer
 from tfcompress.distill.reduction import reduced
-from tfcompress.distill.taps import Given, Seen, Tap, computed, tried, zeros_of
+from tfcompress.distill.taps import Given, Seen, Tap, computed, tried_on, tried_on_zeros
 from tfcompress.distill.teachers import Teacher
 from tfcompress.distill.teachers import resolve as resolve_teacher
 from tfcompress.distill.tracked import Tracked
@@ -65,7 +66,8 @@ class Distiller(Tracked):
     Raises:
         TypeError: no model, no teacher, or no loss.
         ValueError: a tensor that is not there, or shapes that do not fit, both of which the message names; weights that
-            are no such numbers.
+            are no such numbers; a student that would train weights of the teacher; in `compile` XLA with a teacher that
+            it cannot compile.
 
     Source: Hinton et al. 2015, arXiv:1503.02531.
 
@@ -89,6 +91,7 @@ class Distiller(Tracked):
         student_loss_weight = _share(student_loss_weight)
         super().__init__(name=name)
         hidden = _Hidden(resolve_teacher(teacher), losses)
+        _check_apart(hidden.teacher, student)
         object.__setattr__(self, "_hidden", hidden)
         self.student = student
         hidden.weights = tf.Variable([*weights, student_loss_weight], trainable=False, dtype=tf.float32)
@@ -140,8 +143,10 @@ class Distiller(Tracked):
                 hidden.student_taps[student.key] = student
             teacher = None if loss.teacher is None else hidden.teacher.tap(loss.teacher)
             hidden.keys.append((teacher, None if student is None else student.key))
-        answers, inner = tried(self.student, list(hidden.student_taps.values()))
-        taught, seen = hidden.teacher.tried(zeros_of(self.student))
+        taps = list(hidden.student_taps.values())
+        (answers, inner), (taught, seen) = tried_on_zeros(
+            self.student, lambda zeros: (tried_on(self.student, taps, zeros), hidden.teacher.tried(zeros))
+        )
         return [
             self._projection(loss, keys, (taught, seen), (answers, inner))
             for loss, keys in zip(hidden.losses, hidden.keys, strict=True)
@@ -194,6 +199,13 @@ class Distiller(Tracked):
         return one, (
             output_kind(self.student, places[1]) if loss.student is None else self._hidden.student_taps[keys[1]].kind
         )
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """As any model."""
+        if options.get("jit_compile") is True and not self._hidden.teacher.compiles:
+            kind = type(self._hidden.teacher).__name__.lower()
+            raise ValueError(f"`jit_compile` must be left out: XLA does not compile a teacher that is a {kind}")
+        super().compile(*args, **options)
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         """The student's answers."""
@@ -257,8 +269,19 @@ class Distiller(Tracked):
         self.student.save(filepath, overwrite=overwrite, **options)
 
 
+def _check_apart(teacher: Teacher, student: Any) -> None:
+    """Refuse a student whose training would train the teacher."""
+    theirs = {id(variable) for variable in teacher.variables}
+    shared = [flavor.variable_path(v) for v in student.trainable_weights if id(v) in theirs]
+    if shared:
+        raise ValueError(
+            f"`student` must not train weights of the teacher: freeze the layers that both have, or copy them "
+            f"(`student_from`). Received: {student.name!r}, which shares {', '.join(shared[:10])}"
+        )
+
+
 def _share(weight: Any) -> float:
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+    if not is_finite(weight):
         raise TypeError(f"`student_loss_weight` must be a number. Received: {weight!r}")
     if not 0 <= weight <= 1:
         raise ValueError(f"`student_loss_weight` must be from 0 to 1. Received: {weight!r}")
@@ -266,8 +289,8 @@ def _share(weight: Any) -> float:
 
 
 def _weights(given: Sequence[float] | None, count: int) -> list[float]:
-    weights = [1.0] * count if given is None else [given] if isinstance(given, (int, float)) else list(given)
-    numbers = all(isinstance(w, (int, float)) and not isinstance(w, bool) and w >= 0 for w in weights)
+    weights: list[Any] = [1.0] * count if given is None else [given] if is_finite(given) else [*given]  # type: ignore[misc]
+    numbers = all(is_finite(w) and w >= 0 for w in weights)
     if len(weights) != count or not numbers:
         raise ValueError(
             f"`distillation_loss_weights` must be {count} numbers from 0 on, one for each loss. Received: {given!r}"

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -62,18 +63,24 @@ class MutualLearning(Tracked):
         object.__setattr__(self, "_pairs", _pairs(peers, loss))
         self.track([f"peer_{number}" for number in range(len(peers))])
 
-    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None, **options: Any) -> None:
+    def compile(
+        self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None, weighted_metrics: Any = None,
+        **options: Any,
+    ) -> None:  # fmt: skip
         """As any model; the loss and the metrics are those of each peer.
 
         Args:
             optimizer: of all peers: optimizers treat each weight on its own.
             loss: of each peer's task.
             metrics: a metric or a list of them.
+            weighted_metrics: likewise, weighted by `sample_weight`.
             options: as Keras takes them.
         """
-        wanted = [] if metrics is None else list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
-        each = [[_again(metric) for metric in wanted] for _ in self.peers]
-        super().compile(optimizer, [loss] * len(self.peers), metrics=each if wanted else None, **options)
+        count = len(self.peers)
+        super().compile(
+            optimizer, [loss] * count, metrics=_for_peers(metrics, count),
+            weighted_metrics=_for_peers(weighted_metrics, count), **options,
+        )  # fmt: skip
 
     def call(self, inputs: Any, training: Any = None) -> list[Any]:
         """The answers of each peer."""
@@ -94,6 +101,12 @@ class MutualLearning(Tracked):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return self.told(task, total, task + total / replicas, y_pred)
 
+    def save(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
+        """Saves each peer in a file of its own: "model.keras" is "model_peer_0.keras" and so on."""
+        path = Path(filepath)
+        for number, peer in enumerate(self.peers):
+            peer.save(path.with_name(f"{path.stem}_peer_{number}{path.suffix}"), overwrite=overwrite, **options)
+
     def train_step(self, data: Any) -> Any:
         """As Keras does it, with the labels of all peers."""
         return super().train_step(self._for_each(data))
@@ -108,6 +121,11 @@ class MutualLearning(Tracked):
             raise ValueError("`y` must be given: peers learn from labels beside each other. Received: y=None")
         count = len(self.peers)
         return x, [y] * count, None if sample_weight is None else [sample_weight] * count
+
+
+def _for_peers(metrics: Any, count: int) -> list[list[Any]] | None:
+    wanted = [] if metrics is None else list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+    return [[_again(metric) for metric in wanted] for _ in range(count)] if wanted else None
 
 
 def _again(metric: Any) -> Any:

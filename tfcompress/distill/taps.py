@@ -1,9 +1,10 @@
 """Tensors inside a model, by the layer that makes them: seen while the model computes, in any kind of model."""
 
 import contextlib
+import functools
 import inspect
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from tfcompress.core.flavor import keras
 from tfcompress.distill.output_kind import layer_kind
 
 SCORES = ":scores"
-# What stands for an axis of any length when shapes are looked at.
-_ANY_LENGTH = 16
+#: What stands for an axis of any length when shapes are looked at: the first that a model takes.
+LENGTHS = (16, 64, 256)
 
 
 class Scores:
@@ -281,18 +282,29 @@ def computed(model: Any, taps: Sequence[Tap], seen: Seen, *args: Any, **kwargs: 
 
 def tried(model: Any, taps: Sequence[Tap]) -> tuple[Any, dict[str, Any]]:
     """Outputs and taps of one row of zeros: what shapes they have."""
+    return tried_on_zeros(model, lambda zeros: tried_on(model, taps, zeros))
+
+
+def tried_on(model: Any, taps: Sequence[Tap], inputs: Any) -> tuple[Any, dict[str, Any]]:
+    """Outputs and taps of inputs."""
     seen = Seen()
-    outputs = computed(model, taps, seen, zeros_of(model), training=False)
+    outputs = computed(model, taps, seen, inputs, training=False)
     return outputs, dict(seen.values)
 
 
-def zeros_of(model: Any) -> Any:
-    """One row of zeros as the model takes it."""
+def tried_on_zeros(model: Any, function: Callable[[Any], Any]) -> Any:
+    """What a function makes of one row of zeros as the model takes it, axes of any length as long as they must be."""
+    specs = flavor.input_specs(model)
+    *short, longest = LENGTHS if any(None in tuple(spec.shape) for spec in flavor.flatten(specs)) else LENGTHS[:1]
+    for length in short:
+        # Too short for a window or for so many halvings: TensorFlow has no error of its own for it.
+        with contextlib.suppress(Exception):
+            return function(_mapped(functools.partial(_zeros, length), specs))
+    return function(_mapped(functools.partial(_zeros, longest), specs))
 
-    def zeros(spec: Any) -> tf.Tensor:
-        return tf.zeros([1, *(size or _ANY_LENGTH for size in spec.shape)], spec.dtype or keras.backend.floatx())
 
-    return _mapped(zeros, flavor.input_specs(model))
+def _zeros(length: int, spec: Any) -> tf.Tensor:
+    return tf.zeros([1, *(size or length for size in spec.shape)], spec.dtype or keras.backend.floatx())
 
 
 def _mapped(function: Any, specs: Any) -> Any:

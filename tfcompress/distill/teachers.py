@@ -27,6 +27,11 @@ class Teacher:
     compiles = True
     output_names: list[str] | None = None
 
+    @property
+    def variables(self) -> list[Any]:
+        """The variables of Keras models that teach."""
+        return []
+
     def tap(self, wanted: Any) -> str:
         """The key under which `__call__` gives an inner tensor.
 
@@ -71,6 +76,10 @@ class Model(Teacher):
         self.output_names = list(getattr(model, "output_names", None) or []) or None
         self._taps: dict[str, Tap] = {}
         self._seen = Seen()
+
+    @property
+    def variables(self) -> list[Any]:
+        return list(self.model.weights)
 
     def kind_of(self, place: int) -> str:
         several = flavor.is_graph(self.model) and len(flavor.flatten(flavor.graph_outputs(self.model))) > 1
@@ -119,6 +128,10 @@ class Ensemble(Teacher):
         self.kind_of(0)
         self.output_names = self.teachers[0].output_names
         self.compiles = all(teacher.compiles for teacher in self.teachers)
+
+    @property
+    def variables(self) -> list[Any]:
+        return [variable for teacher in self.teachers for variable in teacher.variables]
 
     @property
     def kind(self) -> str:  # type: ignore[override]
@@ -204,9 +217,19 @@ class Function(Judged):
     def __init__(self, function: Any) -> None:
         super().__init__()
         self.function = function
+        self._shapes: list[tuple[int, ...]] = []  # of a row: `tf.numpy_function` forgets them
+
+    def tried(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        answers = super().tried(x)
+        self._shapes = [tuple(tensor.shape)[1:] for tensor in flavor.flatten(answers[0])]
+        return answers
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
-        return _stopped(self.function(x)), {}
+        answers = _stopped(self.function(x))
+        for tensor, shape in zip(flavor.flatten(answers), self._shapes, strict=False):
+            if tensor.shape.rank is None:
+                tensor.set_shape((None, *([None] * (len(shape) - 1)), *shape[-1:]))
+        return answers, {}
 
 
 class Saved(Judged):

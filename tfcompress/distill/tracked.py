@@ -18,6 +18,7 @@ class Tracked(keras.Model):
         self.total_loss_tracker = keras.metrics.Mean(name="loss")  # stands for what Keras calls by this name
         if output_names:
             self.output_names = list(output_names)
+        self.built = True  # its models are: weights can be loaded before the first batch
 
     def told(self, task: tf.Tensor, distillation: tf.Tensor, whole: tf.Tensor, y_pred: Any) -> tf.Tensor:
         """The loss of a batch with the layers' own further losses, after the metrics were told of it.
