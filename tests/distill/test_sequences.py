@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from scipy.special import log_softmax
 
+from tfcompress.core.errors import CompressionError
 from tfcompress.distill import Distiller, JensenShannon
 from tfcompress.distill.sequences import OnPolicy, PolicyGradient, sample, teacher_texts
 
@@ -145,6 +146,7 @@ def test_policy_gradient_is_that_of_the_divergence_of_sequences():
             terms.append(tf.exp(mine) * (mine - theirs))
         true = tf.add_n(terms)
     expected = tape.gradient(true, weights)
+
     def drawn(mix, told):
         """The mean gradient of the loss, which is told of one share, over texts of which the teacher wrote another."""
         total = tf.zeros_like(expected)
@@ -173,16 +175,139 @@ def test_a_student_comes_nearer_to_its_teacher(loss):
     assert np.abs(chain(student) - chain(teacher)).sum() < 0.5 * before
 
 
+def certain(seed: int) -> keras.Model:
+    """As `language`, and ends in probabilities; quite sure."""
+    keras.utils.set_random_seed(seed)
+    tokens = keras.Input((None,), dtype="int32")
+    made = keras.layers.Embedding(WORDS, 8, embeddings_initializer=keras.initializers.RandomNormal(stddev=2.0))(tokens)
+    return keras.Model(tokens, keras.layers.Dense(WORDS, activation="softmax")(made))
+
+
+def test_probabilities_are_sampled_as_they_are():
+    model, other = certain(0), language(1)
+    said = np.asarray(model(np.arange(WORDS)[None]), "float64")[0]
+    assert said.max() > 0.8
+    prompts = np.full((4000, 1), 2)
+    for temperature in (1.0, 2.0):
+        expected = said[2] ** (1 / temperature) / (said[2] ** (1 / temperature)).sum()
+        for drawn in (
+            sample(model, prompts, 2, temperature=temperature),
+            teacher_texts(model, prompts, 2, batch_size=4000, temperature=temperature),
+            next(OnPolicy(model, prompts.repeat(2, 1), 1, share=1.0, batch_size=4000, temperature=temperature))[1],
+        ):
+            np.testing.assert_allclose(np.bincount(drawn[:, -1], minlength=WORDS) / 4000, expected, atol=0.03)
+    drawn = sample(other, prompts, 2, other=model, mix=0.5)[:, 1]
+    expected = 0.5 * said[2] + 0.5 * chain(other)[2]
+    np.testing.assert_allclose(np.bincount(drawn, minlength=WORDS) / 4000, expected, atol=0.03)
+
+
+def test_policy_gradient_of_probabilities_is_that_of_their_logits():
+    teacher, student = certain(0), certain(1)
+    x = np.array([[0, 1, 2, 3], [4, 3, 2, 1]])
+    found = []
+    for models in ((teacher, student), [keras.Model(m.input, without_softmax(m)) for m in (teacher, student)]):
+        distiller = Distiller(*models, PolicyGradient(2, 0.3), student_loss_weight=0.0)
+        distiller.compile("sgd")
+        found.append(distiller.evaluate(x, (x + 1) % WORDS, verbose=0, return_dict=True)["distillation_loss"])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
+
+
+def without_softmax(model: keras.Model):
+    """The logits of `certain`, by a layer of the same weights."""
+    made, last = model.layers[1], model.layers[2]
+    plain = keras.layers.Dense(WORDS)
+    logits = plain(made.output)
+    plain.set_weights(last.get_weights())
+    return logits
+
+
+class Placed(keras.layers.Layer):
+    """A learned vector for each of so many places, and no more."""
+
+    def build(self, shape):
+        self.table = self.add_weight(name="table", shape=(LENGTH - 1, 8))
+
+    def call(self, x):
+        return x + tf.gather(self.table, tf.range(tf.shape(x)[1]))
+
+
+@pytest.mark.parametrize("fixed", [LENGTH - 1, LENGTH, 2 * LENGTH, None])
+def test_models_of_a_fixed_length_write(fixed):
+    """Training takes length - 1 tokens; so does writing, and fills up what a model takes beyond them."""
+    tokens = keras.Input((fixed,), dtype="int32")
+    free = language(0)
+    x = free.layers[1](tokens)
+    x = Placed()(x) if fixed in (None, LENGTH - 1) else x
+    model = keras.Model(tokens, free.layers[2](x))
+    best = chain(free).argmax(-1)
+    if fixed in (None, LENGTH - 1):
+        model.layers[2].set_weights([np.zeros((LENGTH - 1, 8))])
+    batches = OnPolicy(model, np.zeros((4, LENGTH), int), 1, share=1.0, batch_size=2, temperature=0)
+    x, y = next(batches)
+    assert x.shape == (2, LENGTH - 1)
+    np.testing.assert_array_equal(y, best[x])
+    written = teacher_texts(model, [[1], [3]], LENGTH, temperature=0)
+    np.testing.assert_array_equal(written[:, 1:], best[written[:, :-1]])
+    if fixed == LENGTH:
+        assert sample(model, [[1]], LENGTH + 1).shape == (1, LENGTH + 1)
+        with pytest.raises(ValueError, match=rf"`length` must be at most {LENGTH + 1}: the model reads {LENGTH} "):
+            sample(model, [[1]], LENGTH + 2)
+
+
+def test_batches_of_texts_are_drawn_apart():
+    """A seed's later batches are not what another seed writes first, nor what it wrote before."""
+    model, prompts = language(0), np.ones((12, 1), int)
+    rows = teacher_texts(model, prompts, 40, batch_size=4)
+    others = [teacher_texts(model, prompts, 40, batch_size=4, seed=seed) for seed in (1, 4, 8)]
+    assert len({row.tobytes() for row in np.concatenate([rows, *others])}) == 48
+    np.testing.assert_array_equal(rows, teacher_texts(model, prompts, 40, batch_size=np.int64(4)))
+
+
+def test_what_is_no_number_is_not_drawn_from():
+    model = language(0)
+    model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
+    for call, name in (
+        (lambda: sample(model, [[1]], 3), "the model"), (lambda: teacher_texts(model, [[1]], 3), "the model"),
+        (lambda: sample(language(0), [[1]], 3, temperature=0, other=model, mix=0.5), "the other model"),
+        (lambda: next(OnPolicy(model, [[1, 2]], 1, share=1.0)), "the model"),
+    ):  # fmt: skip
+        with pytest.raises(CompressionError, match=f"^{name} says NaN or infinity of the token at place 1"):
+            call()
+    logits = np.array([-np.inf, 0.0, -np.inf, 0.0, -np.inf])  # what is ruled out is a number's worth
+    drawn = sample(lambda tokens, training: tf.ones((*tokens.shape, 1)) * logits, np.ones((50, 1)), 5)
+    assert set(drawn[:, 1:].ravel()) == {1, 3}
+
+
 def test_wrong_arguments_are_named():
     model = language(0)
     for call, message in (
-        (lambda: sample(model, [[1]], 1), "`prompts`"),
+        (lambda: sample(model, [[1]], 1), "`length` must be a whole number from 2"),
+        (lambda: sample(model, [[1, 2]], 2), r"`prompts` must be .* from 1 to 1 tokens\], .*Received: shape \(1, 2\)"),
+        (
+            lambda: sample(model, [[1, 2], [1]], 3),
+            r"`prompts` must be .* all of one length. Received: \[\[1, 2\], \[1\]\]",
+        ),
+        (lambda: sample(model, [[1], [1.5]], 3), r"`prompts` must be whole numbers .*Received: float64 with 1.5"),
+        (lambda: teacher_texts(model, [], 3), r"`prompts` .* at least one row. Received: shape \(0,\)"),
+        (
+            lambda: teacher_texts(model, np.zeros((0, 1), int), 3),
+            r"`prompts` .* at least one row. Received: shape \(0, 1\)",
+        ),
+        (lambda: teacher_texts(model, [[1]], 3, batch_size=0), "`batch_size`"),
+        (lambda: sample(model, [[1]], 3, temperature=np.nan), "`temperature`"),
         (lambda: sample(model, [[1]], 3, mix=0.5), "`mix`"),
         (lambda: OnPolicy(model, np.zeros((2, 3), int), 3), "`given`"),
         (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, share=2), "`share`"),
-        (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, mix=0.5), "`mix` from 0 to 1 and with another model"),
+        (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, batch_size=0), "`batch_size`"),
+        (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, temperature=float("nan")), "`temperature`"),
+        (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, mix=0.5), "`mix` .* from 0 to 1 and with another model"),
         (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, share=0.5).policy_gradient(), "must be 1 .* share=0.5"),
         (lambda: PolicyGradient(0), "`given`"),
+        (lambda: PolicyGradient(-2), "`given`"),
+        (
+            lambda: PolicyGradient(3).loss(tf.zeros((1, 2, 3)), tf.zeros((1, 2, 3)), [[0, 0]]),
+            "`given` must be at most 2",
+        ),
         (lambda: PolicyGradient(1, 1.5), "`mix`"),
         (lambda: PolicyGradient(1).loss(tf.zeros((1, 2, 3)), tf.zeros((1, 2, 3)), None), "as labels"),
     ):

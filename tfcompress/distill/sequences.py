@@ -1,7 +1,7 @@
 """Distillation of models that write token by token, on what the teacher or the student itself writes.
 
-A language model maps tokens [batch, length] (whole numbers) to logits [batch, length, vocabulary]; what it says at a
-place may depend on tokens up to that place only.
+A language model maps tokens [batch, length] (whole numbers) to logits [batch, length, vocabulary], or to probabilities
+where its layers say so (see `output_kind`); what it says at a place may depend on tokens up to that place only.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,12 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
+from tfcompress.core.errors import CompressionError
 from tfcompress.core.samples import Input, Samples
+from tfcompress.core.scalars import is_finite, is_whole
 from tfcompress.distill import losses
 from tfcompress.distill.objects import Outputs
+from tfcompress.distill.output_kind import output_kind
 
-Language = Callable[..., Any]
-Asked = list[tuple[float, Callable[[np.ndarray], Any]]]  # models and their shares of the probability
+Asked = list[tuple[float, Callable[[np.ndarray, int], np.ndarray]]]  # shares of the probability, and whose they are
 
 
 def sample(
@@ -26,7 +28,7 @@ def sample(
     """Writes on from prompts:  y_t ~ softmax(z_t / T),  or  mix * p_other + (1 - mix) * p_model.
 
     Args:
-        model: a language model.
+        model: a language model; of a fixed number of tokens, it takes length - 1 of them or more.
         prompts: [batch, given] whole numbers, given from 1.
         length: tokens of prompt and continuation together.
         temperature: T > 0; 0 takes the most likely token.
@@ -41,57 +43,96 @@ def sample(
 
     Raises:
         ValueError: a number is not one of those.
+        CompressionError: a model says NaN or infinity of a token.
 
     Source: Gu et al. 2023 (MiniLLM), arXiv:2306.08543, section 2.2 (teacher-mixed sampling).
     """
     asked = _asked(model, other, mix, temperature)
-    return _written(asked, prompts, length, temperature, seed, end, padding)
+    return _written(asked, _rows(prompts, length), length, temperature == 0, np.random.default_rng(seed), end, padding)
 
 
 def _asked(model: Any, other: Any, mix: float, temperature: float) -> Asked:
-    """Each model as one compiled function, so that neither a token nor a batch costs a new trace."""
-    if temperature < 0 or not 0 <= mix <= 1 or (mix > 0 and other is None):
+    """Each model's probabilities of the token behind a place, [batch, vocabulary]."""
+    if not is_finite(temperature) or temperature < 0:
+        raise ValueError(f"`temperature` must be a number from 0 on. Received: temperature={temperature!r}")
+    if not is_finite(mix) or not 0 <= mix <= 1 or (mix > 0 and other is None):
         raise ValueError(
-            f"`temperature` must be from 0, `mix` from 0 to 1 and with another model. Received: "
-            f"temperature={temperature!r}, mix={mix!r}, the other model {other!r}"
+            f"`mix` must be a number from 0 to 1 and with another model. Received: mix={mix!r}, the other model "
+            f"{other!r}"
         )
+    shares = [(1 - mix, model, "the model"), *([(mix, other, "the other model")] if mix else [])]
+    return [(share, _Says(one, name, temperature or 1.0)) for share, one, name in shares]
 
-    def compiled(model: Any) -> Callable[[np.ndarray], Any]:
-        run = tf.function(lambda tokens: model(tokens, training=False), reduce_retracing=True)
-        return lambda tokens: run(tf.convert_to_tensor(tokens))
 
-    return [(1 - mix, compiled(model)), *([(mix, compiled(other))] if mix else [])]
+class _Says:
+    """A model as one compiled function, so that neither a token nor a batch costs a new trace."""
+
+    def __init__(self, model: Any, name: str, temperature: float) -> None:
+        self._name, self._temperature, self._logits = name, temperature, output_kind(model) == "logits"
+        inputs = flavor.flatten(flavor.graph_inputs(model)) if flavor.is_graph(model) else []
+        self._context = inputs[0].shape[1] if inputs and len(inputs[0].shape) > 1 else None
+        self._run = tf.function(lambda tokens: model(tokens, training=False), reduce_retracing=True)
+
+    def __call__(self, tokens: np.ndarray, place: int) -> np.ndarray:
+        context = tokens.shape[1] if self._context is None else self._context
+        if context < tokens.shape[1]:
+            raise ValueError(
+                f"`length` must be at most {context + 1}: {self._name} reads {context} tokens. Received: "
+                f"length={tokens.shape[1] + 1}"
+            )
+        # What stands behind a place changes nothing of what is said there.
+        outputs = self._run(tf.convert_to_tensor(np.pad(tokens, ((0, 0), (0, context - tokens.shape[1])))))
+        values = np.asarray(outputs[:, place], np.float64)
+        if not self._logits:
+            with np.errstate(divide="ignore"):  # what is never said stays so
+                values = np.log(values)
+        values = values / self._temperature
+        with np.errstate(invalid="ignore"):
+            values = np.exp(values - values.max(-1, keepdims=True))
+        if not np.isfinite(values).all():
+            raise CompressionError(
+                f"{self._name} says NaN or infinity of the token at place {place + 1}: no text can be drawn from it"
+            )
+        return values / values.sum(-1, keepdims=True)
+
+
+def _rows(prompts: Any, length: int) -> np.ndarray:
+    """Prompts as [batch, given] int32."""
+    if not is_whole(length, 2):
+        raise ValueError(f"`length` must be a whole number from 2 on. Received: length={length!r}")
+    expected = f"`prompts` must be whole numbers [batch, from 1 to {length - 1} tokens], at least one row"
+    try:
+        given = np.asarray(prompts)
+        with np.errstate(invalid="ignore"):
+            rows = given.astype(np.int32)
+    except (TypeError, ValueError):
+        raise ValueError(f"{expected}, all of one length. Received: {str(prompts)[:100]}") from None
+    if rows.ndim != 2 or not len(rows) or not 1 <= rows.shape[1] < length:
+        raise ValueError(f"{expected}. Received: shape {rows.shape}")
+    if not np.array_equal(rows, given):
+        raise ValueError(f"{expected}. Received: {given.dtype} with {given[rows != given][0]}")
+    return rows
 
 
 def _written(
-    asked: Asked, prompts: Any, length: int, temperature: float, seed: int, end: int | None = None, padding: int = 0
-) -> np.ndarray:
-    prompts = np.asarray(prompts, np.int32)
-    if prompts.ndim != 2 or not 1 <= prompts.shape[1] < length:
-        raise ValueError(f"`prompts` must be [batch, from 1 to {length - 1} tokens]. Received: shape {prompts.shape}")
+    asked: Asked, prompts: np.ndarray, length: int, best: bool, random: np.random.Generator, end: int | None = None,
+    padding: int = 0,
+) -> np.ndarray:  # fmt: skip
     tokens = np.zeros((len(prompts), length), np.int32)
     tokens[:, : prompts.shape[1]] = prompts
-    random = np.random.default_rng(seed)
     behind = np.zeros(tokens.shape, bool)  # padding may be no token that a model knows: it is put in last
     for place in range(prompts.shape[1], length):
-        chances = np.sum([share * _chances(say(tokens), place - 1, temperature) for share, say in asked], axis=0)
+        # Nothing follows the last token: a model need not take it.
+        chances = np.sum([share * says(tokens[:, :-1], place - 1) for share, says in asked], axis=0)
         bounds = np.cumsum(chances, axis=-1)
         drawn = random.random((len(tokens), 1)) * bounds[:, -1:]
-        written = chances.argmax(-1) if temperature == 0 else (drawn > bounds).sum(-1)
+        written = chances.argmax(-1) if best else (drawn > bounds).sum(-1)
         tokens[:, place] = np.where(behind[:, place], 0, written)
         if end is not None:
             behind[written == end, place + 1 :] = True
         if behind[:, -1].all():
             break
     return np.where(behind, padding, tokens).astype(np.int32)
-
-
-def _chances(logits: Any, place: int, temperature: float) -> np.ndarray:
-    values = np.asarray(logits[:, place], np.float64)
-    if temperature:
-        values = values / temperature
-    values = np.exp(values - values.max(-1, keepdims=True))
-    return values / values.sum(-1, keepdims=True)
 
 
 def teacher_texts(
@@ -101,11 +142,11 @@ def teacher_texts(
     """What the teacher writes: a student trained on it as on any text learns the teacher's sequences.
 
     Args:
-        teacher: a language model.
-        prompts: [rows, given] whole numbers.
+        teacher: a language model, as for `sample`.
+        prompts: [rows, given] whole numbers, given from 1.
         length: tokens of prompt and continuation together.
         batch_size: rows written at once.
-        seed: of the draws.
+        seed: of the draws, of which each batch takes its own.
         temperature: T > 0; 0 takes the most likely token at each place, the paper's search with a beam of one.
         end: as for `sample`.
         padding: as for `sample`.
@@ -113,13 +154,19 @@ def teacher_texts(
     Returns:
         [rows, length] int32.
 
+    Raises:
+        ValueError: a number is not one of those.
+        CompressionError: the teacher says NaN or infinity of a token.
+
     Source: Kim and Rush 2016, arXiv:1606.07947, section 3.2 (sequence-level knowledge distillation, with samples in
     place of the most likely sequence).
     """
-    prompts, asked = np.asarray(prompts), _asked(teacher, None, 0.0, temperature)
+    if not is_whole(batch_size):
+        raise ValueError(f"`batch_size` must be a whole number from 1. Received: batch_size={batch_size!r}")
+    rows, asked, random = _rows(prompts, length), _asked(teacher, None, 0.0, temperature), np.random.default_rng(seed)
     parts = [
-        _written(asked, prompts[start : start + batch_size], length, temperature, seed + start, end, padding)
-        for start in range(0, len(prompts), batch_size)
+        _written(asked, rows[start : start + batch_size], length, temperature == 0, random, end, padding)
+        for start in range(0, len(rows), batch_size)
     ]
     return np.concatenate(parts)
 
@@ -165,10 +212,12 @@ class OnPolicy(flavor.BATCHES):  # type: ignore[name-defined, misc]
         temperature: float = 1.0, teacher: Any = None, mix: float = 0.0, seed: int = 0,
     ) -> None:  # fmt: skip
         self._rows = Samples(data, [Input("tokens", (None,), "int32")], "data").columns()[0]
-        if not 1 <= given < self._rows.shape[1]:
+        if not is_whole(given) or given >= self._rows.shape[1]:
             raise ValueError(f"`given` must be from 1 to {self._rows.shape[1] - 1}. Received: given={given!r}")
-        if not 0 <= share <= 1:
+        if not is_finite(share) or not 0 <= share <= 1:
             raise ValueError(f"`share` must be from 0 to 1. Received: share={share!r}")
+        if not is_whole(batch_size):
+            raise ValueError(f"`batch_size` must be a whole number from 1. Received: batch_size={batch_size!r}")
         super().__init__()
         self._asked = _asked(student, teacher, mix, temperature)
         self._given, self._share, self._batch, self._mix = given, share, batch_size, mix
@@ -188,8 +237,8 @@ class OnPolicy(flavor.BATCHES):  # type: ignore[name-defined, misc]
     def __next__(self) -> tuple[np.ndarray, np.ndarray]:
         rows = self._rows[self._random.integers(0, len(self._rows), self._batch)]
         if self._random.random() < self._share:
-            seed, length = int(self._random.integers(2**31)), rows.shape[1]
-            rows = _written(self._asked, rows[:, : self._given], length, self._temperature, seed)
+            random = np.random.default_rng(int(self._random.integers(2**31)))
+            rows = _written(self._asked, rows[:, : self._given], rows.shape[1], self._temperature == 0, random)
         return rows[:, :-1], rows[:, 1:]
 
     def policy_gradient(self) -> "PolicyGradient":
@@ -222,12 +271,13 @@ class PolicyGradient(Outputs):
     Args:
         given: tokens of the prompt, from 1.
         mix: the teacher's share of the probability when the tokens were written, as `OnPolicy` has it, from 0 to 1.
+        from_logits: as for `Logits`.
 
     Needs the tokens that were written as labels, as `OnPolicy` gives them, with share=1 and temperature=1:
     `OnPolicy.policy_gradient` gives the loss that goes with the batches.
 
     Raises:
-        ValueError: a number is not one of those.
+        ValueError: a number is not one of those; or, in training, texts that have no token behind the prompt.
 
     Source: Gu et al. 2023 (MiniLLM), arXiv:2306.08543, section 2.2 (single-step decomposition, teacher-mixed sampling,
     length normalization).
@@ -236,11 +286,11 @@ class PolicyGradient(Outputs):
     0.0
     """
 
-    def __init__(self, given: int, mix: float = 0.0) -> None:
-        super().__init__(1.0, from_logits=True)
-        if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or given < 1:
+    def __init__(self, given: int, mix: float = 0.0, *, from_logits: Any = None) -> None:
+        super().__init__(1.0, from_logits=from_logits)
+        if not is_whole(given):
             raise ValueError(f"`given` must be a whole number from 1. Received: given={given!r}")
-        if not 0 <= mix <= 1:
+        if not is_finite(mix) or not 0 <= mix <= 1:
             raise ValueError(f"`mix` must be from 0 to 1. Received: mix={mix!r}")
         self.given, self.mix = int(given), float(mix)
 
@@ -248,8 +298,15 @@ class PolicyGradient(Outputs):
         if labels is None:
             raise ValueError("`PolicyGradient` needs the tokens that were written as labels: pass `OnPolicy` to fit")
         start = self.given - 1  # what follows the prompt's last token is the first that was written
-        log_p, log_q = (losses.log_probabilities(x[:, start:], 1.0, True) for x in (teacher, student))
-        tokens = tf.cast(labels, tf.int32)[:, start:]
+        tokens = tf.cast(labels, tf.int32)
+        if tokens.shape[1] is not None and tokens.shape[1] <= start:
+            raise ValueError(
+                f"`given` must be at most {tokens.shape[1]}, the tokens in a row of labels. Received: "
+                f"given={self.given!r}"
+            )
+        tokens = tokens[:, start:]
+        pair = zip((teacher, student), self.logits, strict=True)
+        log_p, log_q = (losses.log_probabilities(x[:, start:], 1.0, raw) for x, raw in pair)
         ratios = tf.stop_gradient(tf.gather(log_p - log_q, tokens, batch_dims=2))
         later = tf.cumsum(ratios, axis=1, exclusive=True, reverse=True)
         count = tf.cast(tf.range(tf.shape(tokens)[1] - 1, -1, -1), tf.float32)
