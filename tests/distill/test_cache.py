@@ -96,14 +96,42 @@ def test_datasets_with_labels_and_rows_in_dicts(tmp_path):
     np.testing.assert_allclose(stored({"a": both["a"][:3], "b": X[:3]})[0], X[:3] + Y[:3, None], rtol=1e-6)
 
 
+def test_rows_are_known_in_whatever_order_they_come(tmp_path):
+    """A script that is run again shuffles anew; no row is asked for a second time but those of one batch."""
+    with pytest.raises((KeyboardInterrupt, tf.errors.OpError)):
+        cache_teacher(Counting(breaks_after=15), X, tmp_path, batch_size=4, shard_rows=4, verbose=0)
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(24, seed=3).batch(1)
+    again = Counting()
+    stored = cache_teacher(again, data, tmp_path, shard_rows=5, verbose=0)
+    assert again.rows == 24 - 12 + 1 and len(stored) == 24
+    np.testing.assert_allclose(stored(X)[0], X @ again.kernel, rtol=1e-5, atol=1e-6)
+    files = {file: file.read_bytes() for file in tmp_path.glob("*.npy")}
+    for data in (X[::-1].copy(), np.concatenate([X, X]), X[5:9]):
+        last = Counting()
+        stored = cache_teacher(last, data, tmp_path, batch_size=4, verbose=0)
+        assert last.rows == 4 and len(stored) == 24
+    assert {file: file.read_bytes() for file in tmp_path.glob("*.npy")} == files
+
+
 def test_other_data_are_refused(tmp_path):
     cache_teacher(Counting(), X, tmp_path, verbose=0)
-    with pytest.raises(ValueError, match="holds answers to other data"):
-        cache_teacher(Counting(), X[::-1].copy(), tmp_path, verbose=0)
-    with pytest.raises(ValueError, match="holds answers to other data"):
-        cache_teacher(Counting(), np.concatenate([X, X]), tmp_path, verbose=0)
-    with pytest.raises(ValueError, match="holds answers to 24 rows, `dataset` has 8"):
-        cache_teacher(Counting(), X[:8], tmp_path, verbose=0)
+    with pytest.raises(ValueError, match="holds answers to other data, 1 of 25 rows of a batch are not among them"):
+        cache_teacher(Counting(), np.concatenate([X, X[:1] + 1]), tmp_path, verbose=0)
+    with pytest.raises(ValueError, match="holds answers to other data, 24 of 24 rows"):
+        cache_teacher(Counting(), X + 1, tmp_path, verbose=0)
+
+
+def test_a_part_of_other_data_is_not_mixed_with_these(tmp_path):
+    with pytest.raises((KeyboardInterrupt, tf.errors.OpError)):
+        cache_teacher(Counting(breaks_after=15), X, tmp_path, batch_size=4, shard_rows=4, verbose=0)
+    files = set(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="holds answers to other data, none of its rows is in `dataset`"):
+        cache_teacher(Counting(), X + 1, tmp_path, batch_size=4, shard_rows=4, verbose=0)
+    other = Counting()
+    other.kernel = other.kernel + 1
+    with pytest.raises(ValueError, match="holds the answers of another teacher"):  # its first 12 rows are new ones
+        cache_teacher(other, X[::-1].copy(), tmp_path, batch_size=4, shard_rows=4, verbose=0)
+    assert set(tmp_path.iterdir()) == files
 
 
 def test_another_teacher_is_refused(tmp_path):
@@ -160,6 +188,9 @@ def test_a_list_of_tensors_are_several_inputs(tmp_path):
 
 
 def test_what_cannot_be_stored(tmp_path):
+    for name in ("batch_size", "shard_rows"):
+        with pytest.raises(ValueError, match=f"`{name}` must be a whole number from 1"):
+            cache_teacher(Counting(), X, tmp_path / "none", **{name: 0})
     with pytest.raises(ValueError, match="`dataset` is empty"):
         cache_teacher(Counting(), X[:0], tmp_path / "empty", verbose=0)
     with pytest.raises(ValueError, match="`dataset` is empty"):

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.errors import CompressionError
-from tfcompress.distill.stored import META, VERSION, Stored, fingerprints, read_meta, shards
-from tfcompress.distill.teachers import Teacher, resolve
+from tfcompress.core.scalars import is_whole
+from tfcompress.distill.stored import META, VERSION, Rows, Stored, fingerprints, read_meta, shards
+from tfcompress.distill.teachers import resolve
 
 _TOLERANCE = 2e-3
 
@@ -26,8 +27,10 @@ def cache_teacher(
     What is stored is what the teacher gives, logits or probabilities, and which of them as far as it can be told from
     a Keras model; of a function they count as logits.
 
-    A run that was interrupted goes on where it stopped. Answers that are there are kept when they belong to the same
-    data, are of the teacher's kind, and the teacher answers its first rows as they say; else they are refused.
+    A run that was interrupted goes on where it stopped, and one that was finished asks for a single batch. Rows are
+    known by their content, in whatever order they come. Answers that are there are kept when they are of the teacher's
+    kind, and the teacher answers the first rows of `dataset` that are known as they say; else they are refused. So are
+    data with a row that a finished run did not have.
 
     Args:
         teacher: anything that can teach with one output; see `Distiller`.
@@ -44,7 +47,8 @@ def cache_teacher(
         The stored answers: a teacher.
 
     Raises:
-        ValueError: no data, or the folder holds answers to other data, of another kind or of another teacher.
+        ValueError: no data, a wrong number, or the folder holds answers to other data, of another kind or of another
+            teacher.
         CompressionError: the teacher's answers are not finite.
 
     >>> import tempfile
@@ -53,9 +57,12 @@ def cache_teacher(
     ...     [float(n) for n in stored(tf.constant([[0.0, 1.0, 0.0]]))[0][0]]
     [0.0, 2.0, 0.0]
     """
+    for name, value in (("batch_size", batch_size), ("shard_rows", shard_rows)):
+        if not is_whole(value):
+            raise ValueError(f"`{name}` must be a whole number from 1. Received: {name}={value!r}")
     path, asked = Path(path), resolve(teacher)
     path.mkdir(parents=True, exist_ok=True)
-    folder = _Folder(path, asked.kind)
+    folder = _Folder(path, asked.kind, shard_rows)
 
     def ask(x: Any) -> Any:
         return asked(x)[0]
@@ -66,16 +73,14 @@ def cache_teacher(
     with _Bar(verbose) as bar:
         for x in _batches(dataset, batch_size):
             prints = fingerprints(x).numpy()
-            known = folder.known(seen, prints)
-            if known and not seen:
-                _check_teacher(path, _answers(ask, x), asked)
-            if known < len(prints):
-                folder.add(prints[known:], _answers(ask, x)[known:], shard_rows)
+            known = folder.known(prints)
+            if not known.all() or (known.any() and not folder.checked):
+                folder.take(prints, known, _answers(ask, x))
             seen += len(prints)
             bar.add(len(prints))
     if not seen:
         raise ValueError("`dataset` is empty: at least one row is needed")
-    folder.finish(seen)
+    folder.finish()
     return Stored(path)
 
 
@@ -85,60 +90,73 @@ class _Folder:
     Args:
         path: the folder.
         kind: what the answers are.
+        shard_rows: rows of one file.
 
     Raises:
         ValueError: answers of another kind are there.
     """
 
-    def __init__(self, path: Path, kind: str) -> None:
-        there = [np.load(file) for file in shards(path, "keys")]
-        meta = read_meta(path) if there else None
+    def __init__(self, path: Path, kind: str, shard_rows: int) -> None:
+        self._before = Rows(path)
+        meta = read_meta(path) if len(self._before) else None
         self._path, self._meta = path, meta or {"version": VERSION, "kind": kind, "complete": False}
         if self._meta["kind"] != kind:
             raise ValueError(
                 f"`path` holds answers that are {self._meta['kind']!r}, those of `teacher` are {kind!r}: name another "
                 f"folder, or remove it. Received: {os.fspath(path)!r}"
             )
-        self._shards, self._before = len(there), np.concatenate([np.zeros(0, np.int64), *there])
+        self.checked = not len(self._before)
+        """Whether the answers that are there, if any, are known to be the teacher's."""
+        self._shards, self._shard_rows = len(shards(path, "keys")), shard_rows
         self._keys: list[np.ndarray] = []
         self._answers: list[np.ndarray] = []
 
-    def known(self, start: int, keys: np.ndarray) -> int:
-        """How many of the rows from `start` on, the first ones, were answered in an earlier run.
+    def known(self, keys: np.ndarray) -> np.ndarray:
+        """Which rows were answered in an earlier run.
 
         Raises:
-            ValueError: those are others, or there are more than a finished run had.
+            ValueError: not all of them, and that run was finished.
         """
-        there = self._before[start : start + len(keys)]
-        more = self._meta["complete"] and len(there) < len(keys)
-        if more or not np.array_equal(there, keys[: len(there)]):
-            raise ValueError(
-                f"`path` holds answers to other data, or in another order. Received: {os.fspath(self._path)!r}"
-            )
-        return len(there)
+        known = self._before.known(keys)
+        if self._meta["complete"] and not known.all():
+            self._refuse(f"{int((~known).sum())} of {len(keys)} rows of a batch are not among them")
+        return known
 
-    def add(self, keys: np.ndarray, answers: np.ndarray, shard_rows: int) -> None:
-        """Takes rows; a shard is written as soon as it is full."""
-        self._keys.append(keys)
-        self._answers.append(answers)
-        if sum(map(len, self._keys)) >= shard_rows:
+    def take(self, keys: np.ndarray, known: np.ndarray, answers: np.ndarray) -> None:
+        """Takes what the teacher says of a batch: of known rows to compare it, once; of the others to store it.
+
+        Nothing is written before the answers that are there were compared; a shard is, as soon as it is full.
+
+        Raises:
+            ValueError: the answers that are there are another teacher's.
+        """
+        if known.any() and not self.checked:
+            _check_teacher(self._path, self._before.look(keys[known])[0], answers[known], self._meta["kind"])
+            self.checked = True
+        if not known.all():
+            self._keys.append(keys[~known])
+            self._answers.append(answers[~known])
+        if self.checked and sum(map(len, self._keys)) >= self._shard_rows:
             self._write()
 
-    def finish(self, rows: int) -> None:
+    def finish(self) -> None:
         """Writes what is left.
 
         Raises:
-            ValueError: the data had fewer rows than there are answers.
+            ValueError: the data had none of the rows that were there.
         """
-        if rows < len(self._before):
-            raise ValueError(
-                f"`path` holds answers to {len(self._before)} rows, `dataset` has {rows}. Received: "
-                f"{os.fspath(self._path)!r}"
-            )
+        if not self.checked:
+            self._refuse("none of its rows is in `dataset`")
         if self._keys:
             self._write()
         self._meta["complete"] = True
         self._write_meta()
+
+    def _refuse(self, why: str) -> None:
+        raise ValueError(
+            f"`path` holds answers to other data, {why}: name another folder, or remove it. Received: "
+            f"{os.fspath(self._path)!r}"
+        )
 
     def _write(self) -> None:
         """Writes one shard whole, answers first: a shard counts as soon as its keys are there."""
@@ -167,12 +185,11 @@ def _answers(ask: Any, x: Any) -> np.ndarray:
     return found
 
 
-def _check_teacher(path: Path, asked: np.ndarray, teacher: Teacher) -> None:
-    """Refuses answers that are not those of the teacher, who was asked for the first rows."""
-    stored = np.array(np.load(shards(path, "answers")[0], mmap_mode="r")[: len(asked)])
-    fits = stored.shape[1:] == asked.shape[1:]
+def _check_teacher(path: Path, stored: np.ndarray, asked: np.ndarray, kind: str) -> None:
+    """Refuses answers that are not those of the teacher, who was asked for the same rows."""
+    fits = stored.shape == asked.shape
     if fits:
-        one, other = (_spread(answers[: len(stored)], teacher.kind) for answers in (stored, asked))
+        one, other = _spread(stored, kind), _spread(asked, kind)
         # Another batch size or machine changes the last digits of the largest numbers, and so of all.
         fits = bool(np.abs(one - other).max() <= _TOLERANCE * np.abs(one).max())
     if not fits:

@@ -15,6 +15,49 @@ META = "soft_labels.json"
 VERSION = 1
 
 
+class Rows:
+    """The rows of a folder of answers, all or a part of them, found by their fingerprints.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        files = shards(path, "keys")
+        keys = np.concatenate([np.zeros(0, np.int64), *(np.load(file) for file in files)])
+        # A run that was killed may have left answers without keys: they are none yet.
+        parts = [path / file.name.replace("keys", "answers") for file in files]
+        self._parts = [np.load(file, mmap_mode="r") for file in parts]
+        self.shape = self._parts[0].shape[1:] if self._parts else ()
+        self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
+        self._order = np.argsort(keys, kind="stable")
+        self._keys = keys[self._order]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def known(self, keys: np.ndarray) -> np.ndarray:
+        """Which of the rows have an answer, [batch]."""
+        return self._found(keys)[0]
+
+    def look(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Answers [batch, ...], and which rows have one [batch]; zeros where there is none."""
+        known, places = self._found(keys)
+        answers = np.zeros((len(keys), *self.shape), np.float32)
+        for place in np.flatnonzero(known):
+            row = self._order[places[place]]
+            part = np.searchsorted(self._starts, row, side="right") - 1
+            answers[place] = self._parts[part][row - self._starts[part]]
+        return answers, known
+
+    def _found(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which rows are there, and their places among the sorted keys."""
+        if not len(self):
+            return np.zeros(len(keys), bool), np.zeros(len(keys), np.int64)
+        places = np.minimum(np.searchsorted(self._keys, keys), len(self) - 1)
+        return self._keys[places] == keys, places
+
+
 class Stored(Teacher):
     """Answers stored by `cache_teacher`. A row of data is found again by its content, however the data are shuffled.
 
@@ -37,15 +80,11 @@ class Stored(Teacher):
             what = "no stored answers" if meta is None else "answers to a part of the data: call `cache_teacher` again"
             raise ValueError(f"`teacher` must be a folder of stored answers. Received: {os.fspath(path)!r} with {what}")
         self.kind = meta["kind"]
-        keys = np.concatenate([np.load(file) for file in shards(self.path, "keys")])
-        self._parts = [np.load(file, mmap_mode="r") for file in shards(self.path, "answers")]
-        self.shape = self._parts[0].shape[1:]
-        self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
-        self._order = np.argsort(keys, kind="stable")
-        self._keys = keys[self._order]
+        self._rows = Rows(self.path)
+        self.shape = self._rows.shape
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._rows)
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
         answers = tf.numpy_function(self._find, [fingerprints(x)], tf.float32)
@@ -56,24 +95,13 @@ class Stored(Teacher):
         return tf.zeros([1, *self.shape]), {}
 
     def evaluated(self, x: Any) -> tuple[Any, dict[str, Any], tf.Tensor]:
-        answers, known = tf.numpy_function(self._look, [fingerprints(x)], (tf.float32, tf.bool))
+        answers, known = tf.numpy_function(self._rows.look, [fingerprints(x)], (tf.float32, tf.bool))
         answers.set_shape([None, *self.shape])
         known.set_shape([None])
         return tf.stop_gradient(answers), {}, tf.reduce_all(known)
 
-    def _look(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Answers [batch, ...], and which rows have one [batch]; zeros where there is none."""
-        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        known = self._keys[places] == keys
-        rows = self._order[places]
-        parts = np.searchsorted(self._starts, rows, side="right") - 1
-        answers = np.zeros((len(keys), *self.shape), np.float32)
-        for place in np.flatnonzero(known):
-            answers[place] = self._parts[parts[place]][rows[place] - self._starts[parts[place]]]
-        return answers, known
-
     def _find(self, keys: np.ndarray) -> np.ndarray:
-        answers, known = self._look(keys)
+        answers, known = self._rows.look(keys)
         if not known.all():
             raise ValueError(
                 f"{int((~known).sum())} of {len(keys)} rows have no stored answer in {os.fspath(self.path)!r}: answers "
