@@ -1,6 +1,10 @@
 """Text from a teacher: prompts, answers that pass, files that go on; a real HTTP server."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -76,6 +80,8 @@ def test_prompts_hold_what_they_are_made_of():
     assert instructions(["do it"])[0].source == {"instruction": "do it", "input": ""}
     with pytest.raises(ValueError, match="`shots` must be from 1 to the number of examples, 1"):
         in_context(["x"], [("a", "1")], shots=2)
+    with pytest.raises(ValueError, match="`shots` must be"):
+        in_context(["x"], [("a", "1"), ("b", "2")], shots=1.5)
 
 
 def test_a_run_goes_on_where_it_was_stopped(tmp_path):
@@ -167,16 +173,22 @@ def test_a_teacher_that_does_not_answer_is_no_record(tmp_path, rests):
 
 
 def test_wrong_arguments_are_named(tmp_path):
-    for name in ("batch_size", "attempts", "per_minute"):
-        with pytest.raises(ValueError, match=name):
-            build_data(instructions(["a"]), lambda texts: texts, tmp_path / "d", **{name: 0})
+    for name, values in (("batch_size", (0, True)), ("attempts", (0, 1.5)), ("per_minute", (0, float("nan"))),
+                         ("wait", (-1, float("inf")))):  # fmt: skip
+        for value in values:
+            with pytest.raises(ValueError, match=f"`{name}` must be"):
+                build_data(instructions(["a"]), lambda texts: texts, tmp_path / "d", **{name: value})
+    build_data(instructions(["a"]), lambda texts: texts, tmp_path / "n", batch_size=np.int64(1), wait=np.float32(1))
     with pytest.raises(ValueError, match=r"must return 1 answers. Received: 2"):
         build_data(instructions(["a"]), lambda texts: ["x", "y"], tmp_path / "d")
     (tmp_path / "other").write_text('{"no": "record"}\n')
     with pytest.raises(ValueError, match=r"line 1 of .*is no record"):
         build_data(instructions(["a"]), lambda texts: texts, tmp_path / "other")
-    with pytest.raises(TypeError, match=r"must return texts. Received: \[None\]"):
+    with pytest.raises(TypeError, match=r"must return a list of texts. Received: \[None\]"):
         build_data(instructions(["a"]), lambda texts: [None], tmp_path / "d")
+    for answer in (None, 3, "ab", (text for text in "ab"), {"a": "1", "b": "2"}):
+        with pytest.raises(TypeError, match=r"`generate` must return a list of 2 texts. Received: "):
+            build_data(instructions(["a", "b"]), lambda texts, answer=answer: answer, tmp_path / "d")
     with pytest.raises(ValueError, match="at least one prompt"):
         build_data([], lambda texts: texts, tmp_path / "d")
 
@@ -258,3 +270,67 @@ def test_no_server_is_worth_another_attempt():
         Endpoint("http://127.0.0.1:9/v1", "m", timeout=2)(["x"])
     with pytest.raises(ValueError, match="must begin with http"):
         Endpoint("ftp://x", "m")
+
+
+def test_an_overloaded_server_is_asked_again(server, tmp_path):
+    server.plan = [(529, {"Retry-After": "inf"})]
+    (record,) = build_data(instructions(["x"]), Endpoint(url(server), "m"), tmp_path / "d")
+    assert record.answer == "echo: x" and len(server.asked) == 2
+
+
+def says(server, content):
+    body = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
+    server.plan = [("raw", b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)]
+
+
+@pytest.mark.parametrize(("content", "text"), [
+    ([{"type": "text", "text": "one "}, {"type": "image"}, "and ", {"type": "text", "text": "two"}], "one and two"),
+    ("one", "one"), (None, ""), ([], ""),
+], ids=["parts", "text", "none", "empty"])  # fmt: skip
+def test_the_parts_of_an_answer_are_one_text(server, content, text):
+    says(server, content)
+    assert Endpoint(url(server), "m")(["x"]) == [text]
+
+
+@pytest.mark.parametrize("content", [7, {"text": "x"}, [7]], ids=["number", "dict", "numbers"])
+def test_an_answer_that_is_no_text_is_refused(server, content):
+    says(server, content)
+    with pytest.raises(RuntimeError, match=r"answers without choices\[0\].message.content, a text: "):
+        Endpoint(url(server), "m")(["x"])
+
+
+def test_numbers_of_a_request_are_checked_and_sent_as_json(server):
+    for name, value in (("temperature", float("nan")), ("max_tokens", 0), ("timeout", 0)):
+        with pytest.raises(ValueError, match=f"`{name}` must be"):
+            Endpoint(url(server), "m", **{name: value})
+    Endpoint(url(server), "m", temperature=np.float32(0.5), max_tokens=np.int64(7))(["x"])
+    assert (server.asked[0][2]["temperature"], server.asked[0][2]["max_tokens"]) == (0.5, 7)
+
+
+def test_two_runs_on_one_file_are_refused(tmp_path):
+    prompts, path = instructions(["a", "b"]), tmp_path / "d"
+
+    def second(texts):
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["d", "d.lock"]
+        with pytest.raises(CompressionError, match=r"another run writes .*d'.*remove .*d\.lock'"):
+            build_data(prompts, lambda texts: texts, path)
+        return texts
+
+    build_data(prompts, second, path)
+    assert [record.answer for record in read(path)] == ["a", "b"]
+    assert [file.name for file in tmp_path.iterdir()] == ["d"]
+
+
+def test_locks_of_processes_that_are_gone_do_not_count(tmp_path):
+    path, lock = tmp_path / "d", tmp_path / "d.lock"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for process in (gone.pid, os.getpid()):  # this process has none: the number came again
+        lock.write_text(f"{process} {socket.gethostname()}")
+        build_data(instructions(["a"]), lambda texts: texts, path)
+        assert not lock.exists()
+    for text in (f"{os.getppid()} {socket.gethostname()}", f"{gone.pid} another-machine", ""):
+        lock.write_text(text)
+        with pytest.raises(CompressionError, match="another run writes"):
+            build_data(instructions(["a"]), lambda texts: texts, path)
+        assert lock.read_text() == text

@@ -3,12 +3,14 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from tfcompress.core.errors import CompressionError
+from tfcompress.core.scalars import is_finite, is_whole
+from tfcompress.distill.lock import alone
 from tfcompress.distill.prompts import Prompt
 
 Generate = Callable[[list[str]], Sequence[str]]
@@ -46,9 +48,7 @@ class Retry(Exception):
         answers: where some texts were answered: as many as there were texts, None for those to ask again.
     """
 
-    def __init__(
-        self, reason: str, after: float | None = None, answers: Sequence[str | None] | None = None
-    ) -> None:
+    def __init__(self, reason: str, after: float | None = None, answers: Sequence[str | None] | None = None) -> None:
         super().__init__(reason)
         self.after, self.answers = after, answers
 
@@ -68,7 +68,8 @@ def build_data(
 ) -> list[Record]:  # fmt: skip
     """Asks a teacher and writes what it answers.
 
-    A run that was stopped goes on where it was: prompts whose record stands in the file are not asked again.
+    A run that was stopped goes on where it was: prompts whose record stands in the file are not asked again. While it
+    runs, a file of the same name with ".lock" behind it says which process writes.
 
     Args:
         prompts: of `in_context`, `chain_of_thought` or `instructions`; those of the same text are asked once.
@@ -89,10 +90,10 @@ def build_data(
         All records of the file, in its order.
 
     Raises:
-        TypeError: an answer is no text.
+        TypeError: what `generate` returns is no list of texts.
         ValueError: no prompts, a wrong number, a file with lines of another kind, or another number of answers than
             texts.
-        CompressionError: the teacher does not answer, also after all attempts.
+        CompressionError: the teacher does not answer, also after all attempts; or another run writes the file.
 
     >>> import tempfile
     >>> from tfcompress.distill.prompts import instructions
@@ -102,24 +103,27 @@ def build_data(
     'Hello!'
     """
     for name, value in (("batch_size", batch_size), ("attempts", attempts)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not is_whole(value):
             raise ValueError(f"`{name}` must be a whole number from 1. Received: {name}={value!r}")
-    if per_minute is not None and not per_minute > 0:
+    if per_minute is not None and not (is_finite(per_minute) and per_minute > 0):
         raise ValueError(f"`per_minute` must be a number above 0, or None. Received: per_minute={per_minute!r}")
+    if not is_finite(wait) or wait < 0:
+        raise ValueError(f"`wait` must be a number from 0 on. Received: wait={wait!r}")
     if not prompts:
         raise ValueError("`prompts` must hold at least one prompt. Received: none")
     path = Path(path)
-    records = list(read(path)) if path.exists() else []
-    done = {record.key for record in records}
-    todo = [prompt for prompt in {prompt.key: prompt for prompt in prompts}.values() if prompt.key not in done]
-    ask, judge = _Limited(generate, per_minute), _Judge(accept, keep_cut_off)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _appended(path) as file:
-        for start in range(0, len(todo), batch_size):
-            for record in _answered(todo[start : start + batch_size], ask, judge, attempts, wait):
-                file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
-                file.flush()
-                records.append(record)
+    ask, judge = _Limited(generate, per_minute), _Judge(accept, keep_cut_off)
+    with alone(path):
+        records = list(read(path)) if path.exists() else []
+        done = {record.key for record in records}
+        todo = [prompt for prompt in {prompt.key: prompt for prompt in prompts}.values() if prompt.key not in done]
+        with _appended(path) as file:
+            for start in range(0, len(todo), batch_size):
+                for record in _answered(todo[start : start + batch_size], ask, judge, attempts, wait):
+                    file.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+                    file.flush()
+                    records.append(record)
     return records
 
 
@@ -202,10 +206,12 @@ def _asked(ask: "_Limited", texts: list[str]) -> tuple[Sequence[str | None], Ret
         answers, trouble = ask(texts), None
     except Retry as error:
         answers, trouble = [None] * len(texts) if error.answers is None else error.answers, error
+    if isinstance(answers, (str, bytes, Mapping, Set)) or not isinstance(answers, Collection):
+        raise TypeError(f"`generate` must return a list of {len(texts)} texts. Received: {answers!r}")
     if len(answers) != len(texts):
         raise ValueError(f"`generate` must return {len(texts)} answers. Received: {len(answers)}")
-    if trouble is None and not all(isinstance(answer, str) for answer in answers):
-        raise TypeError(f"`generate` must return texts. Received: {answers!r}")
+    if not all(isinstance(answer, str) or (trouble is not None and answer is None) for answer in answers):
+        raise TypeError(f"`generate` must return a list of texts. Received: {answers!r}")
     return answers, trouble
 
 

@@ -8,9 +8,10 @@ import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
+from tfcompress.core.scalars import is_finite, is_whole
 from tfcompress.distill.data_builder import CutOff, Retry
 
-_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})  # 529: overloaded, as some servers say
 
 
 class Endpoint:
@@ -27,7 +28,7 @@ class Endpoint:
         further: further fields of the request, such as {"top_p": 0.9}.
 
     Raises:
-        ValueError: the URL is none of http or https.
+        ValueError: the URL is none of http or https, or a number is not one of those.
 
     When called, asks for each prompt in turn and gives the answers; one that the server cut off at `max_tokens` is a
     `CutOff`. Raises `Retry` for what may pass (a busy server, no connection, a broken reply), with the answers to the
@@ -43,10 +44,19 @@ class Endpoint:
     ) -> None:  # fmt: skip
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"`url` must begin with http:// or https://. Received: url={url!r}")
+        numbers = (
+            ("temperature", temperature, "a number from 0 on", is_finite(temperature) and temperature >= 0),
+            ("max_tokens", max_tokens, "a whole number from 1", is_whole(max_tokens)),
+            ("timeout", timeout, "a number above 0", is_finite(timeout) and timeout > 0),
+        )
+        for name, value, expected, right in numbers:
+            if not right:
+                raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}")
         self.address = f"{url.rstrip('/')}/chat/completions"
         self._key = os.environ.get("OPENAI_API_KEY", "") if key is None else key
-        self._system, self._timeout = system, timeout
-        self._fields = {"model": model, "temperature": temperature, "max_tokens": max_tokens, **(further or {})}
+        self._system, self._timeout = system, float(timeout)
+        sampling = {"temperature": float(temperature), "max_tokens": int(max_tokens)}
+        self._fields = {"model": model, **sampling, **(further or {})}
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
         """An answer to each prompt."""
@@ -80,10 +90,10 @@ class Endpoint:
             raise Retry(f"{self.address} answers what is no JSON: {error}") from None
         try:
             choice = answer["choices"][0]
-            text = str(choice["message"]["content"] or "")
-        except (KeyError, IndexError, TypeError):
+            text = _text(choice["message"]["content"])
+        except (KeyError, IndexError, TypeError, AttributeError):
             words = str(answer)[:300]
-            raise RuntimeError(f"{self.address} answers without choices[0].message.content: {words}") from None
+            raise RuntimeError(f"{self.address} answers without choices[0].message.content, a text: {words}") from None
         return CutOff(text) if choice.get("finish_reason") == "length" else text
 
     def _sent(self, body: bytes) -> bytes:
@@ -104,6 +114,22 @@ class Endpoint:
             raise Retry(f"{self.address} does not answer: {reason}") from None
 
 
+def _text(content: Any) -> str:
+    """The text of an answer, which may come in parts; those of another kind than text have none.
+
+    Raises:
+        TypeError: it is no text, nor parts.
+    """
+    if not content:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise TypeError(f"`content` must be a text or parts. Received: {content!r}")
+    texts = [part if isinstance(part, str) else part.get("text", "") for part in content]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
 def _words(error: urllib.error.HTTPError) -> str:
     try:
         return error.read().decode(errors="replace").strip()[:300]
@@ -113,6 +139,7 @@ def _words(error: urllib.error.HTTPError) -> str:
 
 def _seconds(text: str | None) -> float | None:
     try:
-        return float(text) if text else None
+        seconds = float(text) if text else None
     except ValueError:  # a date: the usual wait will do
         return None
+    return seconds if is_finite(seconds) else None

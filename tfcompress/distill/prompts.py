@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.core.scalars import is_whole
+
 STEPS = "Think it through step by step, then give the result on a last line that begins with 'Answer:'."
 
 
@@ -56,7 +58,7 @@ def in_context(
     Input: 4
     Output:
     """
-    if not 1 <= shots <= len(examples):
+    if not is_whole(shots) or shots > len(examples):
         raise ValueError(f"`shots` must be from 1 to the number of examples, {len(examples)}. Received: {shots!r}")
     random, found = np.random.default_rng(seed), []
     for text in inputs:
