@@ -161,7 +161,7 @@ def recorded():
 def test_each_generation_is_taught_by_the_one_before():
     taught, train = recorded()
     teacher = dense()
-    students = born_again(teacher, lambda: dense(4), train, generations=3)
+    students = born_again(teacher, lambda: dense(4), train, generations=np.int64(3))
     assert [t.model for t, _ in taught] == [teacher, *students[:2]]
     assert [s for _, s in taught] == students and len({id(s) for s in students}) == 3
     with pytest.raises(ValueError, match="`generations` must be a whole number from 1 on"):
@@ -223,7 +223,7 @@ def test_stages_change_what_counts():
 
 
 def test_stages_in_order():
-    for stages in ([], [Stage(1, [1.0])], [Stage(0, [1.0]), Stage(0, [1.0])]):
+    for stages in ([], [Stage(1, [1.0])], [Stage(0, [1.0]), Stage(0, [1.0])], [Stage(0, [1.0]), Stage(0.5, [1.0])]):
         with pytest.raises(ValueError, match="`stages` must begin at epoch 0"):
             Progressive(stages)
     distiller, epochs = compiled(Distiller(dense(9), dense(4), Logits(), [3.0])), []

@@ -5,6 +5,7 @@ from typing import Any
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.scalars import is_whole
 from tfcompress.distill.distiller import Distiller
 from tfcompress.distill.objects import Logits
 
@@ -40,9 +41,11 @@ def born_again(
     >>> len(born_again(make(), make, train, generations=2, student_loss_weight=0.0))
     2
     """
-    if isinstance(generations, bool) or not isinstance(generations, int) or generations < 1:
+    if not is_whole(generations):
         raise ValueError(f"`generations` must be a whole number from 1 on. Received: generations={generations!r}")
-    return _in_turn(teacher, [make] * generations, train, losses or Logits(temperature=1.0), student_loss_weight, False)
+    return _in_turn(
+        teacher, [make] * int(generations), train, losses or Logits(temperature=1.0), student_loss_weight, False
+    )
 
 
 def through_assistants(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfcompress.core.flavor import keras
+from tfcompress.core.scalars import is_whole
 from tfcompress.distill.distiller import Distiller
 
 
@@ -46,8 +47,11 @@ class Progressive(keras.callbacks.Callback):
         super().__init__()
         self.stages = list(stages)
         epochs = [stage.epoch for stage in self.stages]
-        if not epochs or epochs[0] != 0 or epochs != sorted(set(epochs)):
-            raise ValueError(f"`stages` must begin at epoch 0 and follow each other. Received: epochs {epochs}")
+        whole = all(is_whole(epoch, 0) for epoch in epochs)
+        if not epochs or not whole or epochs[0] != 0 or epochs != sorted(set(epochs)):
+            raise ValueError(
+                f"`stages` must begin at epoch 0, a whole number, and follow each other. Received: epochs {epochs}"
+            )
 
     def on_train_begin(self, logs: Any = None) -> None:
         if not isinstance(self.model, Distiller):
