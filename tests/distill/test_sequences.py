@@ -257,10 +257,10 @@ def test_models_of_a_fixed_length_write(fixed):
 def test_batches_of_texts_are_drawn_apart():
     """A seed's later batches are not what another seed writes first, nor what it wrote before."""
     model, prompts = language(0), np.ones((12, 1), int)
-    rows = teacher_texts(model, prompts, 40, batch_size=4)
-    others = [teacher_texts(model, prompts, 40, batch_size=4, seed=seed) for seed in (1, 4, 8)]
-    assert len({row.tobytes() for row in np.concatenate([rows, *others])}) == 48
-    np.testing.assert_array_equal(rows, teacher_texts(model, prompts, 40, batch_size=np.int64(4)))
+    rows = teacher_texts(model, prompts, 20, batch_size=4)
+    others = [teacher_texts(model, prompts[:8], 20, batch_size=4, seed=seed) for seed in (4, 8)]
+    assert len({row.tobytes() for row in np.concatenate([rows, *others])}) == 28
+    np.testing.assert_array_equal(rows, teacher_texts(model, prompts, 20, batch_size=np.int64(4)))
 
 
 def test_what_is_no_number_is_not_drawn_from():
