@@ -173,7 +173,7 @@ def test_a_teacher_that_is_as_sure_is_another_one(tmp_path, one, other, activati
 
 def test_answers_of_another_kind_are_refused(tmp_path):
     model = dense(activation="softmax")
-    assert cache_teacher(lambda x: model(x), X, tmp_path, verbose=0).kind == "logits"
+    assert cache_teacher(lambda x: 2 * model(x), X, tmp_path, verbose=0).kind == "logits"
     with pytest.raises(ValueError, match=r"answers that are 'logits', those of `teacher` are 'softmax'.*remove it"):
         cache_teacher(model, X, tmp_path, verbose=0)
 
@@ -220,6 +220,22 @@ def test_validation_on_known_rows_asks_the_store(tmp_path):
     assert scores[0]["distillation_loss"] > 0.01
     for name in scores[0]:
         np.testing.assert_allclose(scores[0][name], scores[1][name], rtol=1e-5)
+
+
+def test_of_partly_known_rows_the_known_ones_count(tmp_path):
+    stored = cache_teacher(Counting(), X, tmp_path, verbose=0)
+    student = dense(4)
+    some = np.concatenate([X[:6], X[:2] + 1])
+    partly = compiled(Distiller(stored, student, Logits(2.0))).evaluate(some, Y[:8], verbose=0, return_dict=True)
+    known = compiled(Distiller(Counting(), student, Logits(2.0))).evaluate(X[:6], Y[:6], verbose=0, return_dict=True)
+    np.testing.assert_allclose(partly["distillation_loss"], known["distillation_loss"], rtol=1e-5)
+    assert partly["distillation_loss"] > 0.01
+
+
+def test_what_a_function_answers_is_seen_in_its_answers(tmp_path):
+    model = dense(activation="softmax")
+    assert cache_teacher(lambda x: model(x), X, tmp_path, verbose=0).kind == "softmax"
+    assert cache_teacher(model, X, tmp_path, verbose=0).kind == "softmax"
 
 
 def test_stored_answers_in_an_ensemble(tmp_path):

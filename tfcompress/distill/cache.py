@@ -12,8 +12,9 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.errors import CompressionError
 from tfcompress.core.scalars import is_whole
+from tfcompress.distill.output_kind import answers_kind
 from tfcompress.distill.stored import META, VERSION, Rows, Stored, fingerprints, read_meta, shards
-from tfcompress.distill.teachers import resolve
+from tfcompress.distill.teachers import Judged, resolve
 
 _TOLERANCE = 2e-3
 
@@ -62,7 +63,7 @@ def cache_teacher(
             raise ValueError(f"`{name}` must be a whole number from 1. Received: {name}={value!r}")
     path, asked = Path(path), resolve(teacher)
     path.mkdir(parents=True, exist_ok=True)
-    folder = _Folder(path, asked.kind, shard_rows)
+    folder = _Folder(path, None if isinstance(asked, Judged) else asked.kind, shard_rows)
 
     def ask(x: Any) -> Any:
         return asked(x)[0]
@@ -89,22 +90,20 @@ class _Folder:
 
     Args:
         path: the folder.
-        kind: what the answers are.
+        kind: what the answers are; None: what the first ones that are taken look like.
         shard_rows: rows of one file.
 
     Raises:
         ValueError: answers of another kind are there.
     """
 
-    def __init__(self, path: Path, kind: str, shard_rows: int) -> None:
+    def __init__(self, path: Path, kind: str | None, shard_rows: int) -> None:
         self._before = Rows(path)
         meta = read_meta(path) if len(self._before) else None
         self._path, self._meta = path, meta or {"version": VERSION, "kind": kind, "complete": False}
-        if self._meta["kind"] != kind:
-            raise ValueError(
-                f"`path` holds answers that are {self._meta['kind']!r}, those of `teacher` are {kind!r}: name another "
-                f"folder, or remove it. Received: {os.fspath(path)!r}"
-            )
+        self._is_settled = False
+        if kind is not None:
+            self._settle(kind)
         self.checked = not len(self._before)
         """Whether the answers that are there, if any, are known to be the teacher's."""
         self._shards, self._shard_rows = len(shards(path, "keys")), shard_rows
@@ -128,8 +127,10 @@ class _Folder:
         Nothing is written before the answers that are there were compared; a shard is, as soon as it is full.
 
         Raises:
-            ValueError: the answers that are there are another teacher's.
+            ValueError: the answers that are there are another teacher's, or of another kind.
         """
+        if not self._is_settled:
+            self._settle(answers_kind(answers))
         if known.any() and not self.checked:
             _check_teacher(self._path, self._before.look(keys[known])[0], answers[known], self._meta["kind"])
             self.checked = True
@@ -151,6 +152,15 @@ class _Folder:
             self._write()
         self._meta["complete"] = True
         self._write_meta()
+
+    def _settle(self, kind: str) -> None:
+        self._is_settled = True
+        self._meta["kind"] = self._meta["kind"] or kind
+        if self._meta["kind"] != kind:
+            raise ValueError(
+                f"`path` holds answers that are {self._meta['kind']!r}, those of `teacher` are {kind!r}: name another "
+                f"folder, or remove it. Received: {os.fspath(self._path)!r}"
+            )
 
     def _refuse(self, why: str) -> None:
         raise ValueError(

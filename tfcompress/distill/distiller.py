@@ -231,8 +231,9 @@ class Distiller(Tracked):
             one = _chosen(keys[0], places[0], taught, seen)
             other, mask = _projected(_chosen(keys[1], places[1], y_pred, inner), places[1], projection, y_pred)
             values = loss.loss(one, other, self._of_output(loss, y))
-            total += weight * reduced(values, self._of_output(loss, sample_weight), mask)
-        total = total if known is None else tf.where(known, total, 0.0)
+            if known is not None and values.shape.rank == 0:
+                values = tf.where(tf.reduce_all(known), values, 0.0)
+            total += weight * reduced(values, self._of_output(loss, sample_weight), _both(mask, known))
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return self.told(task, total, share * task + (1 - share) * total / replicas, y_pred)
 
@@ -325,6 +326,13 @@ def _chosen(key: str | None, place: int | None, outputs: Any, seen: dict[str, An
     if key is not None:
         return seen[key]
     return outputs if place is None else flavor.flatten(outputs)[place]
+
+
+def _both(mask: Any, known: Any) -> Any:
+    """Where a position counts and its row [batch] does; None where all do."""
+    if mask is None or known is None:
+        return known if mask is None else mask
+    return tf.logical_and(tf.cast(mask, tf.bool), tf.reshape(known, [-1] + [1] * (mask.shape.rank - 1)))
 
 
 def _projected(tensor: Any, place: int | None, projection: Any, y_pred: Any) -> tuple[Any, Any]:

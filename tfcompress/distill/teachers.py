@@ -62,9 +62,9 @@ class Teacher:
     def ask_by(self, names: Sequence[str]) -> None:
         """Takes over the names of the student's inputs, in the order in which a list of inputs is given."""
 
-    def evaluated(self, x: Any) -> tuple[Any, dict[str, Any], tf.Tensor]:
-        """Answers and tapped tensors for rows that are not trained on, and whether there are answers to all of them."""
-        return *self(x), tf.constant(True)
+    def evaluated(self, x: Any) -> tuple[Any, dict[str, Any], tf.Tensor | None]:
+        """Answers and tapped tensors for rows that are not trained on, and which rows [batch] have any (None: all)."""
+        return *self(x), None
 
 
 class Model(Teacher):
@@ -165,9 +165,10 @@ class Ensemble(Teacher):
     def tried(self, x: Any) -> tuple[Any, dict[str, Any]]:
         return self._joined([teacher.tried(x) for teacher in self.teachers])
 
-    def evaluated(self, x: Any) -> tuple[Any, dict[str, Any], tf.Tensor]:
+    def evaluated(self, x: Any) -> tuple[Any, dict[str, Any], tf.Tensor | None]:
         found = [teacher.evaluated(x) for teacher in self.teachers]
-        known = tf.reduce_all(tf.stack([answered for *_, answered in found]))
+        partly = [answered for *_, answered in found if answered is not None]
+        known = tf.reduce_all(tf.stack(partly), axis=0) if partly else None
         return *self._joined([(outputs, inner) for outputs, inner, _ in found]), known
 
     def _joined(self, found: list[tuple[Any, dict[str, Any]]]) -> tuple[Any, dict[str, Any]]:
