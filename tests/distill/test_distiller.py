@@ -21,7 +21,6 @@ from tfcompress.distill import (
     RelationalDistance,
     ReverseLogits,
     SimilarityPreserving,
-    cache_teacher,
 )
 
 
@@ -358,65 +357,8 @@ def test_losses_of_keras_are_taken():
     distiller.fit(X, Y, verbose=0)
 
 
-def test_shapes_that_do_not_fit_are_both_named():
-    with pytest.raises(ValueError, match=r"same last axis.*\(1, 4\) of the teacher.*\(1, 3\) of the student"):
-        Distiller(dense(classes=4), dense(), Logits())
-    with pytest.raises(ValueError, match=r"same number of axes.*\(1, 8, 8, 4\).*'conv'.*\(1, 3\).*'out'"):
-        Distiller(conv(), conv(), Features("conv", "out"))
-    with pytest.raises(ValueError, match="`student` must name one layer"):
-        Distiller(dense(), dense(), Features("hidden", "nowhere"))
-
-
-@pytest.mark.parametrize(("wrong", "error", "message"), [
-    ({"distillation_losses": []}, ValueError, "at least one loss"),
-    ({"distillation_losses": "kl"}, TypeError, "must be distillation losses. Received: 'kl'"),
-    ({"distillation_loss_weights": [1.0, 2.0]}, ValueError, "must be 1 numbers from 0 on"),
-    ({"distillation_loss_weights": [-1.0]}, ValueError, "must be 1 numbers from 0 on"),
-    ({"student_loss_weight": 1.5}, ValueError, "must be from 0 to 1. Received: 1.5"),
-    ({"student_loss_weight": "half"}, TypeError, "must be a number"),
-    ({"student": 3}, TypeError, "`student` must be a keras.Model"),
-])  # fmt: skip
-def test_wrong_arguments(wrong, error, message):
-    given = {"teacher": dense(), "student": dense(), "distillation_losses": Logits(), **wrong}
-    with pytest.raises(error, match=message):
-        Distiller(**given)
-
-
-def test_decoupled_needs_labels():
-    distiller = Distiller(dense(), dense(), DecoupledLogits(), student_loss_weight=0.0)
-    distiller.compile("sgd", run_eagerly=True)
-    with pytest.raises(ValueError, match="`DecoupledLogits` needs labels"):
-        distiller.fit(X, verbose=0)
-
-
-def test_settings_of_losses_are_checked():
-    for temperature in (0, -1, "hot", True):
-        with pytest.raises(ValueError, match="`temperature` must be a number above 0"):
-            Logits(temperature)
-    with pytest.raises(ValueError, match=r"`loss` must be 'kl', 'cross_entropy' or 'mse'. Received: loss='l1'"):
-        Logits(loss="l1")
-    with pytest.raises(ValueError, match="`from_logits` must be"):
-        Logits(from_logits=(True,))
-    with pytest.raises(ValueError, match="`beta` must be between 0 and 1"):
-        JensenShannon(1.0)
-
-
-def small():
-    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, name="hid"), keras.layers.Dense(3)])
-
-
-def test_a_student_that_trains_weights_of_the_teacher_is_refused():
-    teacher = small()
-    inputs = keras.Input((4,))
-    student = keras.Model(inputs, keras.layers.Dense(3)(teacher.layers[0](inputs)))
-    with pytest.raises(ValueError, match=r"must not train weights of the teacher.*hid"):
-        Distiller([small(), teacher], student, Logits())
-    teacher.layers[0].trainable = False
-    Distiller(teacher, student, Logits())
-
-
 def test_weights_of_a_distiller_are_loaded_before_its_first_batch(tmp_path):
-    one, two = (Distiller(small(), small(), [Logits(), Features("hid", "hid")]) for _ in range(2))
+    one, two = (Distiller(dense(), dense(), [Logits(), Features("hidden", "hidden")]) for _ in range(2))
     one.save_weights(tmp_path / "w.weights.h5")
     two.load_weights(tmp_path / "w.weights.h5")
     for mine, other in zip(one.student.get_weights(), two.student.get_weights(), strict=True):
@@ -430,27 +372,21 @@ def test_weights_of_a_distiller_are_loaded_before_its_first_batch(tmp_path):
 ])  # fmt: skip
 def test_models_that_take_long_inputs_alone_can_be_distilled(make):
     teacher, student = keras.Sequential(make()), keras.Sequential(make())
-    Distiller(teacher, student, Logits())
-
-
-def test_xla_with_a_teacher_that_it_cannot_compile_is_refused(tmp_path):
-    x = np.ones((8, 4), "float32")
-    distiller = Distiller(cache_teacher(small(), x, tmp_path / "soft", verbose=0), small(), Logits())
-    with pytest.raises(ValueError, match="`jit_compile` must be left out"):
-        distiller.compile("sgd", "mse", jit_compile=True)
+    student.set_weights(teacher.get_weights())
+    distiller = compiled(Distiller(teacher, student, Logits()))
+    x = np.random.default_rng(0).normal(size=(2, *(size or 40 for size in teacher.input_shape[1:]))).astype("float32")
+    assert abs(distiller.evaluate(x, np.zeros(2), verbose=0, return_dict=True)["distillation_loss"]) < 1e-5
 
 
 def test_a_function_of_numpy_teaches_what_needs_known_classes():
-    teacher = small()
+    teacher = dense()
     weights = teacher.get_weights()
 
     def numpy(x):
-        return ((x @ weights[0] + weights[1]) @ weights[2] + weights[3]).astype("float32")
+        return (np.maximum(x @ weights[0] + weights[1], 0) @ weights[2] + weights[3]).astype("float32")
 
-    x, y = np.random.default_rng(0).normal(size=(16, 4)).astype("float32"), np.arange(16) % 3
-    student, losses = small(), []
+    student, losses = dense(4), []
     for one in (teacher, lambda x: tf.numpy_function(numpy, [x], tf.float32)):
-        distiller = Distiller(one, student, DecoupledLogits(2.0))
-        distiller.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        losses.append(distiller.evaluate(x, y, verbose=0, return_dict=True)["distillation_loss"])
+        distiller = compiled(Distiller(one, student, DecoupledLogits(2.0)), run_eagerly=False)
+        losses.append(distiller.evaluate(X, Y, verbose=0, return_dict=True)["distillation_loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5) and losses[0] > 1e-3

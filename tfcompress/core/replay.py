@@ -114,6 +114,26 @@ def run(
     return values
 
 
+def replay_with(model: keras.Model, make: Callable[[Any], Any]) -> keras.Model:
+    """`replay` in which each layer or operation is what `make` gives for it, asked once however often it is called.
+
+    >>> from tfcompress.core.flavor import keras
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2), keras.layers.ReLU()])
+    >>> same = replay_with(model, lambda old: keras.layers.Identity() if isinstance(old, keras.layers.ReLU) else old)
+    >>> type(same.layers[-1]).__name__, same.layers[-2] is model.layers[-2]
+    ('Identity', True)
+    """
+    made: dict[int, Any] = {}
+
+    def call(old: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
+        operation = old.operation
+        if id(operation) not in made:
+            made[id(operation)] = make(operation)
+        return made[id(operation)](*args, **kwargs)
+
+    return replay(model, call)
+
+
 def replay(
     model: keras.Model,
     call: Callable[[Call, tuple, dict[str, Any]], Any] | None = None,

@@ -14,7 +14,7 @@ from tfcompress.core.flavor import keras
 from tfcompress.core.grid import IntegerWeight
 from tfcompress.core.projected import carry
 from tfcompress.core.rebuild import rebuilt
-from tfcompress.core.replay import Call, replay
+from tfcompress.core.replay import replay_with
 
 
 class Transform:
@@ -297,7 +297,6 @@ def bake(model: Any, *, inference: bool = False) -> Any:
     """
     flavor.check_model(model)
     memo: dict[int, Any] = {}
-    copied: dict[int, Any] = {}
 
     def fresh(operation: Any) -> Any:
         if isinstance(operation, Transformed):
@@ -306,14 +305,13 @@ def bake(model: Any, *, inference: bool = False) -> Any:
             return operation.for_inference()
         return copy_layer(operation, memo) if isinstance(operation, keras.layers.Layer) else operation
 
-    def call(old: Call, args: Any, kwargs: Any) -> Any:
-        if id(old.operation) not in copied:
-            copied[id(old.operation)] = fresh(old.operation)
-            if inference and isinstance(old.operation, keras.layers.Layer):
-                flavor.compute_in_float32(copied[id(old.operation)])
-        return copied[id(old.operation)](*args, **kwargs)
+    def made(operation: Any) -> Any:
+        layer = fresh(operation)
+        if inference and isinstance(operation, keras.layers.Layer):
+            flavor.compute_in_float32(layer)
+        return layer
 
-    return noted(replay(model, call), getattr(model, "notes", {}))
+    return noted(replay_with(model, made), getattr(model, "notes", {}))
 
 
 def finalize(model: Any) -> Any:

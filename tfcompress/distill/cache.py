@@ -25,8 +25,8 @@ def cache_teacher(
 ) -> Stored:  # fmt: skip
     """Runs a teacher once over the data and stores its answers, with which `Distiller` trains as with the teacher.
 
-    What is stored is what the teacher gives, logits or probabilities, and which of them as far as it can be told from
-    a Keras model; of a function they count as logits.
+    What is stored is what the teacher gives, logits or probabilities, and which of them: as the layers of a Keras model
+    or the operations of a file say; of a function or a SavedModel, as its first answers look.
 
     A run that was interrupted goes on where it stopped, and one that was finished asks for a single batch. Rows are
     known by their content, in whatever order they come. Answers that are there are kept when they are of the teacher's
@@ -37,8 +37,8 @@ def cache_teacher(
         teacher: anything that can teach with one output; see `Distiller`.
         dataset: what the teacher is asked: arrays [rows, ...] as `fit` takes them (one, a list of several inputs, a
             dict), x or the tuple (x, y), or an iterable of batches (a `tf.data.Dataset`), x or (x, y). The rows must be
-            those of the training later, in any order; where a batch of its `validation_data` holds rows that are not
-            among them, the loss of that batch is the task's alone.
+            those of the training later, in any order; of its `validation_data`, rows that are not among them count for
+            the task alone.
         path: a folder; made when it is not there.
         batch_size: rows that the teacher is asked at once, where `dataset` are arrays.
         shard_rows: rows of one file.

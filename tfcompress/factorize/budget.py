@@ -58,11 +58,12 @@ def distribute(layers: Sequence[Choices], whole: Mapping[str, int], limits: Mapp
         return [int(np.argmin(layer.changes + layer.costs @ (prices / total))) for layer in layers]
 
     found: list[list[int]] = []
+    near = 1.5 if len(kinds) > 1 else 1 + 1e-12  # of many ratios each may be found roughly
     for ratio in _ratios(len(kinds)):
         low, high = 1e-12, 1e12
         if (cost(at(high * ratio)) > most).any():
             continue
-        while high > 1.5 * low if len(kinds) > 1 else high > (1 + 1e-12) * low:
+        while high > near * low:
             middle = float(np.sqrt(low * high))
             low, high = (low, middle) if (cost(at(middle * ratio)) <= most).all() else (middle, high)
         chosen = at(high * ratio)

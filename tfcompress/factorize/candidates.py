@@ -5,6 +5,7 @@ from typing import Any
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.holders import holders_of
 from tfcompress.core.opaque import Opaque
 from tfcompress.core.projected import projections
 from tfcompress.core.replay import Call, calls
@@ -41,11 +42,9 @@ def candidates(flat: Any, select: Any, rules: Mapping[str, Rule] | None = None) 
     found: list[Target] = []
     notes: dict[str, str] = {}
     uses: dict[int, list[Call]] = {}
-    holders: dict[int, dict[int, str]] = {}  # variable -> the layers that compute with it, by name
     for call in calls(flat):
         uses.setdefault(id(call.operation), []).append(call)
-        for variable in getattr(call.operation, "weights", ()):
-            holders.setdefault(id(variable), {})[id(call.operation)] = call.operation.name
+    held = holders_of(group[0].operation for group in uses.values())
     for group in uses.values():
         layer = group[0].operation
         if not isinstance(layer, keras.layers.Layer) or not has_kernel(layer):
@@ -56,7 +55,7 @@ def candidates(flat: Any, select: Any, rules: Mapping[str, Rule] | None = None) 
             target, reason = target_of(layer, group)
         rule = next((rule for fits, rule in named if fits(layer)), None)
         if target is not None:
-            others = [repr(name) for key, name in holders[id(target.variable)].items() if key != id(layer)]
+            others = [repr(other.name) for other in held[id(target.variable)] if other is not layer]
             if others:
                 reason = f"its {target.weight} is also that of {', '.join(others)}"
                 target = None

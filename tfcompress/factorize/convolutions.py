@@ -89,6 +89,11 @@ class _Parts:
                                                 **self._named("depthwise"))]  # fmt: skip
 
 
+def places(layer: Any, tensor: Any) -> tuple[int | None, ...]:
+    """Sizes of the axes of a tensor along which a convolution's window moves."""
+    return tuple(tensor.shape)[1:-1] if layer.data_format == "channels_last" else tuple(tensor.shape)[2:]
+
+
 def padded(layer: Any, values: np.ndarray) -> tuple[np.ndarray, str]:
     """A convolution's input, a causal padding's zeros before it, and the padding that is left, as TensorFlow has it."""
     if layer.padding != "causal":
@@ -114,13 +119,10 @@ class ConvTarget(Target):
     def _last(self) -> bool:
         return self.layer.data_format == "channels_last"
 
-    def _places(self, tensor: Any) -> tuple[int | None, ...]:
-        return tuple(tensor.shape)[1:-1] if self._last else tuple(tensor.shape)[2:]
-
     def positions(self, method: str) -> tuple[int, list[int]] | None:
         counts = []
         for call in self.calls:
-            given, made = self._places(call.inputs[0]), self._places(call.outputs[0])
+            given, made = places(self.layer, call.inputs[0]), places(self.layer, call.outputs[0])
             before, after = product(given), product(made)
             halfway = product((made[0], *given[1:]))
             each = {"channel": [before, after], "tucker2": [before, after, after], "cp": [before, after, after],

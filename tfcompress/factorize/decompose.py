@@ -128,10 +128,9 @@ def decompose(
     [[3.0, 4.0, 5.0], [6.0, 8.0, 10.0]]
     """
     kernel = np.asarray(kernel, np.float64)
-    _check(kernel.shape, method)
+    limits = full_ranks(kernel.shape, method)
     if not np.isfinite(kernel).all():
         raise ValueError("`kernel` must be finite. Received: NaN or infinity in it")
-    limits = full_ranks(kernel.shape, method)
     if len(ranks) != len(limits) or not all(map(is_whole, ranks)):
         raise ValueError(
             f"`ranks` must be {len(limits)} whole numbers of at least 1 for {method!r}. Received: {ranks!r}"

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.projected import carry
-from tfcompress.factorize.convolutions import padded
+from tfcompress.factorize.convolutions import padded, places
 from tfcompress.factorize.target import Target, product, put, shared, summed
 
 _LAYERS = keras.layers
@@ -34,13 +34,8 @@ class SeparableTarget(Target):
     def arranged(self, value: Any) -> Any:
         return tf.reshape(value, self.shape)
 
-    @property
-    def _last(self) -> bool:
-        return self.layer.data_format == "channels_last"
-
     def positions(self, method: str) -> tuple[int, list[int]] | None:
-        shapes = [tuple(call.outputs[0].shape) for call in self.calls]
-        each = [product(shape[1:-1] if self._last else shape[2:]) for shape in shapes]
+        each = [product(places(self.layer, call.outputs[0])) for call in self.calls]
         return summed([(count, [count, count]) for count in each])
 
     def parts(self, method: str, ranks: Sequence[int]) -> list[Any]:
@@ -68,7 +63,7 @@ class SeparableTarget(Target):
             last.bias.assign(flavor.read(self.layer.bias))
 
     def rows(self, values: np.ndarray) -> np.ndarray | None:
-        if not self._last:
+        if self.layer.data_format != "channels_last":
             return None
         layer, kernel = self.layer, tf.cast(flavor.read(self.layer.depthwise_kernel), "float32")
         values, padding = padded(layer, values.astype("float32"))

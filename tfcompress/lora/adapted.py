@@ -7,7 +7,8 @@ from tfcompress.core import flavor
 from tfcompress.core.compressed import noted
 from tfcompress.core.finite import check_finite
 from tfcompress.core.flavor import keras
-from tfcompress.core.replay import Call, replay
+from tfcompress.core.holders import holders_of
+from tfcompress.core.replay import replay_with
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import Transform, Transformed, named_weights, transformed_layers, weight_shapes
 from tfcompress.lora.adapter import Adapter
@@ -43,7 +44,6 @@ class Adapted:
         self.known = adapters(model)
         self.notes = dict(getattr(model, "notes", {}))
         self.reasons: dict[str, list[str]] = {}
-        self._made: dict[int, Any] = {}
         layers = [layer for layer in self.flat.layers if not flavor.is_operation(layer)]
         self._frozen = {id(layer): self._was_frozen(layer) for layer in layers}
         for layer in layers:  # all before any name of a weight is asked for: tf_keras orders weights by what is frozen
@@ -52,15 +52,7 @@ class Adapted:
 
     def made(self, plan: Plan) -> Any:
         """The adapted model."""
-
-        def call(old: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
-            operation = old.operation
-            if id(operation) not in self._made:
-                self._made[id(operation)] = self._layer(operation, plan)
-            return self._made[id(operation)](*args, **kwargs)
-
-        adapted = replay(self.flat, call)
-        result = noted(adapted, {})
+        result = noted(replay_with(self.flat, lambda operation: self._layer(operation, plan)), {})
         object.__setattr__(result, "notes", rewritten(self.notes, self.reasons))
         return result
 
@@ -142,14 +134,11 @@ def inner_of(layer: Any) -> Any:
 
 def _ties(layers: Sequence[Any]) -> dict[int, dict[str, str]]:
     """For each layer by its id the weights that others hold as well: their names, and the other layer's."""
-    named = {id(layer): named_weights(inner_of(layer)) for layer in layers}
-    holders: dict[int, list[Any]] = {}
-    for layer in layers:
-        for variable in named[id(layer)].values():
-            holders.setdefault(id(variable), []).append(layer)
+    held = holders_of(layers)
     ties: dict[int, dict[str, str]] = {}
     for layer in layers:
-        others = {name: [o for o in holders[id(v)] if o is not layer] for name, v in named[id(layer)].items()}
+        weights = named_weights(inner_of(layer))
+        others = {name: [other for other in held[id(v)] if other is not layer] for name, v in weights.items()}
         ties[id(layer)] = {name: found[0].name for name, found in others.items() if found}
     return ties
 

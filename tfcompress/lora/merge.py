@@ -6,7 +6,7 @@ from tfcompress.core import flavor
 from tfcompress.core.compressed import noted
 from tfcompress.core.flavor import keras
 from tfcompress.core.projected import attach, mask_of
-from tfcompress.core.replay import Call, replay
+from tfcompress.core.replay import replay_with
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import Transformed, named_weights, transformed_layers
 from tfcompress.lora.base import Packed
@@ -54,15 +54,7 @@ def merge_lora(model: Any) -> Any:
             f"`tflite_export.export` takes it as it is. Received: {model.name!r}"
         )
     notes = getattr(model, "notes", {})
-    made: dict[int, Any] = {}
-
-    def call(old: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
-        operation = old.operation
-        if id(operation) not in made:
-            made[id(operation)] = _plain(operation, said_of(notes, operation.name, FROZEN))
-        return made[id(operation)](*args, **kwargs)
-
-    merged = replay(trace(model), call)
+    merged = replay_with(trace(model), lambda old: _plain(old, said_of(notes, old.name, FROZEN)))
     left = rewritten(notes, {})
     return noted(merged, left) if left else merged
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tfcompress.core.compressed import noted
-from tfcompress.core.replay import Call, replay
+from tfcompress.core.replay import replay_with
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import Transform, Transformed
 from tfcompress.lora.delta import Delta
@@ -37,15 +37,8 @@ def remove(model: Any, name: str) -> Any:
             f"`name` must be one of several adapters of {model.name!r} ({known}); of the last one `merge_lora` makes a "
             f"plain model. Received: name={name!r}"
         )
-    made: dict[int, Any] = {}
-
-    def call(old: Call, args: tuple, kwargs: dict[str, Any]) -> Any:
-        operation = old.operation
-        if id(operation) not in made:
-            made[id(operation)] = _without(operation, name) if isinstance(operation, Transformed) else operation
-        return made[id(operation)](*args, **kwargs)
-
-    return noted(replay(trace(model), call), getattr(model, "notes", {}))
+    left = replay_with(trace(model), lambda old: _without(old, name) if isinstance(old, Transformed) else old)
+    return noted(left, getattr(model, "notes", {}))
 
 
 def _without(wrapper: Transformed, name: str) -> Any:

@@ -14,6 +14,7 @@ from tfcompress.core.finite import check_finite
 from tfcompress.core.flavor import keras
 from tfcompress.core.replay import Call, calls, replay
 from tfcompress.core.samples import Samples, inputs_of
+from tfcompress.core.scalars import is_whole
 from tfcompress.core.select import matcher
 from tfcompress.core.trace import trace
 from tfcompress.prune.channels import check_plain
@@ -172,7 +173,7 @@ def _check_amount(amount: Any, branches: int, flat: Any) -> None:
         limits_of(amount, flat, "amount")
         return
     ratio = isinstance(amount, (int, float, np.number)) and 0 < amount < 1
-    whole = isinstance(amount, (int, np.integer)) and not isinstance(amount, bool) and amount > 0
+    whole = is_whole(amount)
     if not ratio and not whole:
         raise ValueError(
             f"`amount` must be a whole number of branches, a ratio of them in (0, 1) or a budget. "

@@ -9,6 +9,7 @@ from tfcompress.core import flavor
 from tfcompress.core.budgets import is_budget, limits_of
 from tfcompress.core.compressed import noted
 from tfcompress.core.finite import check_finite
+from tfcompress.core.scalars import is_whole
 from tfcompress.core.select import matcher
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import transformed_layers
@@ -74,7 +75,7 @@ def prune_channels(
     """
     flavor.check_model(model)
     check_amount(amount)
-    if isinstance(round_to, bool) or not isinstance(round_to, (int, np.integer)) or round_to < 1:
+    if not is_whole(round_to):
         raise ValueError(f"`round_to` must be a whole number of at least 1. Received: round_to={round_to!r}")
     if reconstruct and data is None:
         raise ValueError("`data` must hold samples for reconstruct=True. Received: data=None")

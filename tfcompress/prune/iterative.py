@@ -13,6 +13,7 @@ from tfcompress.core import flavor
 from tfcompress.core.budgets import cost_of, is_budget, limits_of
 from tfcompress.core.flavor import keras
 from tfcompress.core.projected import Mask, attach, mask_of
+from tfcompress.core.scalars import is_whole
 from tfcompress.core.select import matcher
 from tfcompress.core.trace import trace
 from tfcompress.prune.amounts import by_budget, by_layers, by_ratio, check_amount, step_of
@@ -39,7 +40,7 @@ class Rounds:
 
     def __init__(self, model: Any, amount: Any, rounds: int, round_to: int, importance: str) -> None:
         check_amount(amount)
-        if isinstance(rounds, bool) or not isinstance(rounds, (int, np.integer)) or rounds < 1:
+        if not is_whole(rounds):
             raise ValueError(f"`rounds` must be a whole number of at least 1. Received: rounds={rounds!r}")
         self.amount, self.rounds, self.round_to, self.importance = amount, rounds, round_to, importance
         self._costs = cost_of(model)

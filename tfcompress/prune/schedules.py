@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tfcompress.core.scalars import is_whole
+
 
 class Schedule(ABC):
     """Share of zeros over optimizer steps. Subclasses define `sparsity` and `is_due`.
@@ -44,7 +46,7 @@ def _check_share(argument: str, value: float) -> None:
 
 
 def _check_whole(argument: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+    if not is_whole(value, least):
         raise ValueError(f"`{argument}` must be a whole number >= {least}. Received: {argument}={value!r}")
 
 

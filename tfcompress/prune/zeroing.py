@@ -11,6 +11,7 @@ from tfcompress.core.compressed import noted
 from tfcompress.core.flavor import keras
 from tfcompress.core.projected import Mask, attach, mask_of, project
 from tfcompress.core.remake import remake
+from tfcompress.core.scalars import is_whole
 from tfcompress.core.trace import trace
 from tfcompress.core.transformed import named_weights
 from tfcompress.prune.channels import candidates, changes, check_plain, kept_whole, noted_groups, scored
@@ -57,7 +58,7 @@ class ChannelPruning(keras.callbacks.Callback):
     ) -> None:  # fmt: skip
         super().__init__()
         for name, value, least in (("begin", begin, 0), ("every", every, 1), ("rounds", rounds, 1)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            if not is_whole(value, least):
                 raise ValueError(f"`{name}` must be a whole number of at least {least}. Received: {name}={value!r}")
         self.amount, self.rounds, self.begin, self.every = amount, rounds, begin, every
         self.importance, self.data, self.select, self.round_to = importance, data, select, round_to
