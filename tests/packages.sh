@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 debian=(
     adb openssh-client openssh-server
-    chromium nodejs npm
+    chromium libvulkan1 nodejs npm
     gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib qemu-system-arm
     qemu-user-static debian-archive-keyring
     maven default-jdk-headless aapt zipalign apksigner zip unzip
