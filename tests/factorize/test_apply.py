@@ -11,6 +11,7 @@ from tests.zoo import answers
 from tfcompress.core import flavor
 from tfcompress.core.macs import macs_of
 from tfcompress.core.replay import calls
+from tfcompress.factorize import spectrum
 
 keras = tf.keras
 layers = keras.layers
@@ -140,6 +141,12 @@ def test_a_budget_takes_from_what_has_low_rank():
 def test_a_budget_that_cannot_be_held_says_how_far_it_goes():
     with pytest.raises(ValueError, match=r"`rank`: at most .'macs': .* cannot be held: at the lowest ranks"):
         tfc.factorize_model(network(), {"macs": 0.001})
+
+
+def test_what_cannot_be_held_is_refused_before_anything_is_fitted(monkeypatch):
+    monkeypatch.setattr(spectrum, "decompose", lambda *_: pytest.fail("fitted"))
+    with pytest.raises(ValueError, match="cannot be held: at the lowest ranks"):
+        tfc.factorize_model(network(), {"macs": 0.001}, data=X)
 
 
 def test_data_weigh_what_the_layers_read():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfcompress.factorize import compose, decompose
+from tfcompress.factorize import compose, decompose, spectrum
 from tfcompress.factorize.decompose import methods_of
 from tfcompress.factorize.spectrum import Spectrum, steps
 
@@ -66,3 +66,11 @@ def test_truncation_of_large_kernels_of_low_rank_has_the_error_that_is_said():
     for ranks in ((8, 4), (8, 16), (8, 64)):
         off = np.linalg.norm(kernel - spectrum.approximation(ranks)) / np.linalg.norm(kernel)
         assert off < 1e-6 and spectrum.error(ranks) < 1e-6
+
+
+def test_cp_is_fitted_once_for_each_rank(monkeypatch):
+    asked = []
+    monkeypatch.setattr(spectrum, "decompose", lambda *args: asked.append(args[2]) or decompose(*args))
+    one = Spectrum(np.random.default_rng(0).normal(size=(3, 4, 6)), "cp")
+    assert one.error([2]) == one.error_of(one.approximation([2])) and one.error([3]) < one.error([2])
+    assert asked == [(2,), (3,)]

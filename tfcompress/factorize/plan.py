@@ -47,25 +47,31 @@ def by_budget(
     whole = cost_of(flat)
     limits = limits_of(budget, flat, "rank")
     kinds = list(limits)
-    measured = Sensitivity(flat, batches) if batches is not None else None
     plan: Plan = {}
-    layers: list[Choices] = []
-    ways: list[tuple[Target, list[Option]]] = []
+    ways: list[tuple[Target, list[tuple[str, tuple[int, ...]]], np.ndarray]] = []
     for target in targets:
         spectra = found(target, None)
-        options = [Option(s.method, ranks, s.error(ranks)) for s in spectra for ranks in s.grid
+        cheaper = [(s.method, ranks) for s in spectra for ranks in s.grid
                    if target.pays(s.method, ranks) and _saves(target, s.method, ranks, kinds)]  # fmt: skip
-        if not options:
+        if cheaper:
+            costs = [target.costs(), *map(target.costs, cheaper)]
+            ways.append((target, cheaper, np.array([[c[kind] or 0 for kind in kinds] for c in costs], float)))
+        else:
             plan[id(target.layer)] = f"does not pay: no rank lowers its {' or '.join(kinds)}" if spectra else _UNFIT
-            continue
-        changes = measured.changes(target, spectra, options) if measured else np.array([o.error**2 for o in options])
-        costs = [target.costs(), *(target.costs((o.method, o.ranks)) for o in options)]
-        layers.append(Choices(np.array([[c[kind] or 0 for kind in kinds] for c in costs], float),
-                              np.array([0.0, *changes])))  # fmt: skip
-        ways.append((target, options))
+    distribute([Choices(costs, np.zeros(len(costs))) for *_, costs in ways], whole, limits)  # refused before any fit
+    measured = Sensitivity(flat, batches) if batches is not None else None
+    layers: list[Choices] = []
+    options: list[list[Option]] = []
+    for target, cheaper, costs in ways:
+        spectra = found(target, None)  # made anew: what they find out is large
+        errors = {s.method: s.error for s in spectra}
+        own = [Option(method, ranks, errors[method](ranks)) for method, ranks in cheaper]
+        changes = measured.changes(target, spectra, own) if measured else np.array([o.error**2 for o in own])
+        layers.append(Choices(costs, np.array([0.0, *changes])))
+        options.append(own)
     chosen = distribute(layers, whole, limits)
-    for (target, options), n in zip(ways, chosen, strict=True):
-        plan[id(target.layer)] = options[n - 1] if n else "does not pay: the budget is held without it"
+    for (target, *_), own, n in zip(ways, options, chosen, strict=True):
+        plan[id(target.layer)] = own[n - 1] if n else "does not pay: the budget is held without it"
     return plan
 
 

@@ -43,7 +43,7 @@ class Spectrum:
         self.kernel, self.method, self.root = np.asarray(kernel, np.float64), method, root
         self.full = full_ranks(kernel.shape, method)
         self._norm = max(float(np.linalg.norm(self._weighted(self.kernel))), 1e-30)
-        self._known: dict[tuple[int, ...], float] = {}
+        self._fits: dict[tuple[int, ...], list[np.ndarray]] = {}
 
     def error(self, ranks: Sequence[int]) -> float:
         """The relative error at these ranks, at least 0."""
@@ -52,9 +52,7 @@ class Spectrum:
             return 0.0
         if self._table is not None:
             return float(self._table[tuple(rank - 1 for rank in ranks)])
-        if ranks not in self._known:
-            self._known[ranks] = self.error_of(self.approximation(ranks))
-        return self._known[ranks]
+        return self.error_of(self.approximation(ranks))
 
     def error_of(self, other: np.ndarray) -> float:
         """The relative error of another kernel."""
@@ -64,7 +62,7 @@ class Spectrum:
         """The kernel at these ranks; of Tucker-2 by truncation."""
         ranks = [min(rank, limit) for rank, limit in zip(ranks, self.full, strict=True)]
         if self.method == "cp":
-            return compose("cp", decompose(self.kernel, "cp", ranks))
+            return compose("cp", self._fit(tuple(ranks)))
         return compose(self.method, self._cut(ranks))
 
     @functools.cached_property
@@ -130,6 +128,12 @@ class Spectrum:
             squares = np.linalg.norm(self._parts[0].reshape(-1, self.full[0]), axis=0) ** 4
         tails = np.cumsum(squares[::-1])[::-1] - squares  # summed from the small end: no cancellation
         return np.sqrt(np.maximum(tails, 0.0)) / self._norm
+
+    def _fit(self, ranks: tuple[int, ...]) -> list[np.ndarray]:
+        """CP's factors, which take seconds: fitted once."""
+        if ranks not in self._fits:
+            self._fits[ranks] = decompose(self.kernel, "cp", ranks)
+        return self._fits[ranks]
 
     @functools.cached_property
     def _parts(self) -> list[np.ndarray]:
