@@ -17,6 +17,9 @@ from tfcompress.distill import (
     Features,
     Logits,
     MutualLearning,
+    RelationalAngle,
+    RelationalDistance,
+    SimilarityPreserving,
 )
 from tfcompress.distill.reduction import reduced
 
@@ -89,6 +92,14 @@ def test_where_features_are_large_is_asked_of_what_counts():
     one, other = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in maps)
     found = evaluated(AttentionTransfer("inner", "inner"), teacher, student)["distillation_loss"]
     np.testing.assert_allclose(found, ((one - other) ** 2).sum(1).mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [RelationalDistance, RelationalAngle, SimilarityPreserving])
+def test_examples_are_compared_by_what_counts(kind):
+    teacher, student = tagger(7), tagger(4)
+    expected = float(kind().loss(*(inner(m) * COUNTS[..., None] for m in (teacher, student)), None))
+    found = evaluated(kind("inner", "inner"), teacher, student)["distillation_loss"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_contrasted_features_are_means_of_what_counts():

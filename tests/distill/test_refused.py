@@ -1,5 +1,6 @@
 """What a distiller and its losses refuse, and how they say so."""
 
+import numpy as np
 import pytest
 
 from tests.distill.models import X, conv, dense, keras, layers
@@ -38,7 +39,8 @@ def test_decoupled_needs_labels():
 
 
 def test_settings_of_losses_are_checked():
-    for temperature in (0, -1, "hot", True):
+    assert Logits(np.float32(2.0)).temperature == 2.0
+    for temperature in (0, -1, "hot", True, float("inf")):
         with pytest.raises(ValueError, match="`temperature` must be a number above 0"):
             Logits(temperature)
     with pytest.raises(ValueError, match=r"`loss` must be 'kl', 'cross_entropy' or 'mse'. Received: loss='l1'"):

@@ -10,9 +10,12 @@ import tensorflow as tf
 _TINY = 1e-12
 
 
-def _rows(features: tf.Tensor) -> tf.Tensor:
-    """[batch, everything else]."""
-    return tf.reshape(tf.cast(features, tf.float32), [tf.shape(features)[0], -1])
+def _rows(features: tf.Tensor, mask: Any = None) -> tf.Tensor:
+    """[batch, width]; what a mask hides of sequences [batch, positions, ...] is 0."""
+    features = tf.cast(features, tf.float32)
+    if mask is not None and features.shape.rank > 2 and mask.shape[1] == features.shape[1]:
+        features *= tf.cast(mask, tf.float32)[(..., *[tf.newaxis] * (features.shape.rank - 2))]
+    return tf.reshape(features, [tf.shape(features)[0], -1])
 
 
 def _areas(given: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
@@ -106,7 +109,7 @@ def _huber(x: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.abs(x) <= 1, 0.5 * x**2, tf.abs(x) - 0.5)
 
 
-def relational_distance(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+def relational_distance(teacher: tf.Tensor, student: tf.Tensor, mask: Any = None) -> tf.Tensor:
     """mean over all b^2 pairs, i = j among them, of huber(d_t(i, j) / mean d_t - d_s(i, j) / mean d_s).
 
     The mean of the distances is over the b (b - 1) pairs of two examples.
@@ -114,6 +117,7 @@ def relational_distance(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     Args:
         teacher: [batch, ...], flattened; of any width.
         student: [batch, ...]; of any width.
+        mask: of the positions of sequences [batch, positions, ...], which count as 0 where it hides them.
 
     Returns:
         One number for the batch of at least two.
@@ -122,14 +126,14 @@ def relational_distance(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     """
 
     def relative(values: tf.Tensor) -> tf.Tensor:
-        apart = _distances(_rows(values))
+        apart = _distances(_rows(values, mask))
         pairs = tf.cast(tf.size(apart) - tf.shape(apart)[0], tf.float32)
         return apart * pairs / tf.maximum(tf.reduce_sum(apart), _TINY)
 
     return tf.reduce_mean(_huber(relative(teacher) - relative(student)))
 
 
-def relational_angle(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+def relational_angle(teacher: tf.Tensor, student: tf.Tensor, mask: Any = None) -> tf.Tensor:
     """mean over triples of huber(cos angle_t(i, j, k) - cos angle_s(i, j, k)), the angle at j.
 
     The mean is over all b^3 triples, those with one example twice among them.
@@ -137,6 +141,7 @@ def relational_angle(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     Args:
         teacher: [batch, ...], flattened; of any width.
         student: [batch, ...]; of any width.
+        mask: of the positions of sequences [batch, positions, ...], which count as 0 where it hides them.
 
     Returns:
         One number for the batch of at least three.
@@ -145,15 +150,20 @@ def relational_angle(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     """
 
     def angles(values: tf.Tensor) -> tf.Tensor:
-        rows = _rows(values)
+        rows = _rows(values, mask)
         directions = tf.math.l2_normalize(rows[None] - rows[:, None], axis=-1, epsilon=_TINY)  # [j, i, width]
         return tf.matmul(directions, directions, transpose_b=True)
 
     return tf.reduce_mean(_huber(angles(teacher) - angles(student)))
 
 
-def similarity_preserving(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+def similarity_preserving(teacher: tf.Tensor, student: tf.Tensor, mask: Any = None) -> tf.Tensor:
     """|| G_t - G_s ||_F^2 / b^2, G the Gram matrix of the batch with rows of length one.
+
+    Args:
+        teacher: [batch, ...], flattened; of any width.
+        student: [batch, ...]; of any width.
+        mask: as of `relational_distance`.
 
     Returns:
         One number for the batch.
@@ -162,7 +172,7 @@ def similarity_preserving(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
     """
 
     def gram(values: tf.Tensor) -> tf.Tensor:
-        rows = _rows(values)
+        rows = _rows(values, mask)
         return tf.math.l2_normalize(tf.matmul(rows, rows, transpose_b=True), axis=1, epsilon=_TINY)
 
     return tf.reduce_mean(tf.math.squared_difference(gram(teacher), gram(student)))

@@ -127,7 +127,7 @@ def _scores(wanted: Any) -> Any:
 
 
 class _Relational(DistillationLoss):
-    """A loss of what examples of a batch are to each other: any widths and shapes."""
+    """A loss of what examples of a batch are to each other: any widths and shapes; padding of sequences is left out."""
 
     def check(self, teacher: tuple, student: tuple) -> None:
         """Any two shapes go together."""
@@ -149,7 +149,7 @@ class RelationalDistance(_Relational):
     """
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.relational_distance(teacher, student)
+        return feature_losses.relational_distance(teacher, student, flavor.mask_of(student))
 
 
 class RelationalAngle(_Relational):
@@ -168,7 +168,7 @@ class RelationalAngle(_Relational):
     """
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.relational_angle(teacher, student)
+        return feature_losses.relational_angle(teacher, student, flavor.mask_of(student))
 
 
 class SimilarityPreserving(_Relational):
@@ -187,7 +187,7 @@ class SimilarityPreserving(_Relational):
     """
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.similarity_preserving(teacher, student)
+        return feature_losses.similarity_preserving(teacher, student, flavor.mask_of(student))
 
 
 class Contrastive(_Relational):

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfcompress.core.flavor import keras
+from tfcompress.core.scalars import is_finite
 from tfcompress.distill import losses
 
 
@@ -74,7 +75,7 @@ class DistillationLoss:
 
 def number(name: str, value: Any, zero: bool = False) -> float:
     """A setting that must be above 0, or from 0 on."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not (value > 0 or (zero and value == 0)):
+    if not is_finite(value) or value < 0 or (value == 0 and not zero):
         raise ValueError(f"`{name}` must be a number {'from 0 on' if zero else 'above 0'}. Received: {name}={value!r}")
     return float(value)
 
