@@ -14,7 +14,9 @@ def _rows(features: tf.Tensor, mask: Any = None) -> tf.Tensor:
     """[batch, width]; what a mask hides of sequences [batch, positions, ...] is 0."""
     features = tf.cast(features, tf.float32)
     if mask is not None and features.shape.rank > 2 and mask.shape[1] == features.shape[1]:
-        features *= tf.cast(mask, tf.float32)[(..., *[tf.newaxis] * (features.shape.rank - 2))]
+        for _ in features.shape[2:]:
+            mask = mask[..., None]
+        features *= tf.cast(mask, tf.float32)
     return tf.reshape(features, [tf.shape(features)[0], -1])
 
 

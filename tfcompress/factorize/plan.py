@@ -16,6 +16,8 @@ from tfcompress.factorize.target import Target
 Plan = dict[int, Option | str]
 #: What the methods that are tried make of a layer, given its rank if one was asked for.
 Found = Callable[[Target, Rule | None], list[Spectrum]]
+#: Method and ranks.
+Way = tuple[str, tuple[int, ...]]
 _UNFIT = "the method is not for its window, strides and padding"
 
 
@@ -48,31 +50,36 @@ def by_budget(
     limits = limits_of(budget, flat, "rank")
     kinds = list(limits)
     plan: Plan = {}
-    ways: list[tuple[Target, list[tuple[str, tuple[int, ...]]], np.ndarray]] = []
+    ways: list[tuple[Target, list[Way], np.ndarray]] = []
     for target in targets:
         spectra = found(target, None)
         cheaper = [(s.method, ranks) for s in spectra for ranks in s.grid
                    if target.pays(s.method, ranks) and _saves(target, s.method, ranks, kinds)]  # fmt: skip
         if cheaper:
-            costs = [target.costs(), *map(target.costs, cheaper)]
-            ways.append((target, cheaper, np.array([[c[kind] or 0 for kind in kinds] for c in costs], float)))
+            ways.append((target, cheaper, _prices(target, cheaper, kinds)))
         else:
             plan[id(target.layer)] = f"does not pay: no rank lowers its {' or '.join(kinds)}" if spectra else _UNFIT
-    distribute([Choices(costs, np.zeros(len(costs))) for *_, costs in ways], whole, limits)  # refused before any fit
+    # What cannot be held is refused before anything is fitted or measured.
+    distribute([Choices(prices, np.zeros(len(prices))) for *_, prices in ways], whole, limits)
     measured = Sensitivity(flat, batches) if batches is not None else None
-    layers: list[Choices] = []
     options: list[list[Option]] = []
-    for target, cheaper, costs in ways:
+    layers: list[Choices] = []
+    for target, cheaper, prices in ways:
         spectra = found(target, None)  # made anew: what they find out is large
         errors = {s.method: s.error for s in spectra}
-        own = [Option(method, ranks, errors[method](ranks)) for method, ranks in cheaper]
-        changes = measured.changes(target, spectra, own) if measured else np.array([o.error**2 for o in own])
-        layers.append(Choices(costs, np.array([0.0, *changes])))
-        options.append(own)
+        options.append([Option(method, ranks, errors[method](ranks)) for method, ranks in cheaper])
+        changes = measured.changes(target, spectra, options[-1]) if measured else [o.error**2 for o in options[-1]]
+        layers.append(Choices(prices, np.array([0.0, *changes])))
     chosen = distribute(layers, whole, limits)
     for (target, *_), own, n in zip(ways, options, chosen, strict=True):
         plan[id(target.layer)] = own[n - 1] if n else "does not pay: the budget is held without it"
     return plan
+
+
+def _prices(target: Target, ways: Sequence[Way], kinds: Sequence[str]) -> np.ndarray:
+    """[1 + ways, kinds]: what the layer costs as it is, and by each way to write it."""
+    costs = [target.costs(), *map(target.costs, ways)]
+    return np.array([[one[kind] or 0 for kind in kinds] for one in costs], float)
 
 
 def _saves(target: Target, method: str, ranks: tuple[int, ...], kinds: Sequence[str]) -> bool:
