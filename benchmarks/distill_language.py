@@ -28,7 +28,7 @@ keras = tf.keras
 layers = keras.layers
 distill = tfc.distill
 LENGTH, GIVEN, BATCH = 64, 16, 32
-Batches = Iterable[tuple[np.ndarray, np.ndarray]]
+Batches = Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 @keras.utils.register_keras_serializable("language")
@@ -60,7 +60,7 @@ def text_batches(rows: np.ndarray, seed: int) -> Batches:
     rng = np.random.default_rng(seed)
     while True:
         part = rows[rng.integers(0, len(rows), BATCH)]
-        yield part[:, :-1], part[:, 1:]
+        yield part[:, :-1], part[:, 1:], np.ones((BATCH, LENGTH - 1), np.float32)
 
 
 def fit(model: Any, batches: Batches, steps: int, rate: float) -> None:
@@ -68,8 +68,8 @@ def fit(model: Any, batches: Batches, steps: int, rate: float) -> None:
     schedule = keras.optimizers.schedules.CosineDecay(rate, steps, alpha=0.05)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(schedule), loss, jit_compile=False)
-    shape = tf.TensorSpec((BATCH, LENGTH - 1), tf.int32)
-    data = tf.data.Dataset.from_generator(lambda: islice(iter(batches), steps), output_signature=(shape, shape))
+    signature = tuple(tf.TensorSpec((BATCH, LENGTH - 1), kind) for kind in (tf.int32, tf.int32, tf.float32))
+    data = tf.data.Dataset.from_generator(lambda: islice(iter(batches), steps), output_signature=signature)
     model.fit(data, steps_per_epoch=steps, verbose=0)
 
 

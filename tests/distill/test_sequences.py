@@ -58,11 +58,28 @@ def test_batches_of_the_student_are_its_own():
     student = language(0)
     best = chain(student).argmax(-1)
     batches = OnPolicy(student, data, 1, share=1.0, batch_size=3, temperature=0)
-    x, y = next(iter(batches))
+    x, y, _ = next(iter(batches))
     np.testing.assert_array_equal(x[:, 1:], y[:, :-1])
     np.testing.assert_array_equal(y, best[x])
-    x, y = next(iter(OnPolicy(student, data, 1, share=0.0, batch_size=3)))
+    x, y, weights = next(iter(OnPolicy(student, data, 3, share=0.0, batch_size=3)))
     assert not x.any() and not y.any()
+    np.testing.assert_allclose(weights, [[0, 0, 5 / 3, 5 / 3, 5 / 3]] * 3, rtol=1e-6)  # five follow, three count
+
+
+def test_what_stands_behind_the_end_does_not_count():
+    model = language(3)
+    best = chain(model).argmax(-1)
+    end = int(best[best[2]])
+    batches = OnPolicy(model, [[2] * LENGTH], 1, share=1.0, batch_size=2, temperature=0, end=end, padding=4)
+    x, y, weights = next(batches)
+    assert x[0].tolist() == [2, best[2], end, 4, 4] and y[0].tolist() == [best[2], end, 4, 4, 4]
+    np.testing.assert_allclose(weights, [[2.5, 2.5, 0, 0, 0]] * 2)
+    one = (end + 1) % WORDS
+    data = [[end, one, end, one, one, one], [end, one, one, one, end, one]]  # a prompt's own end ends nothing
+    x, y, weights = next(OnPolicy(model, data, 1, share=0.0, batch_size=40, end=end))
+    counts = np.where(x[:, 2:3] == end, [[1, 1, 0, 0, 0]], [[1, 1, 1, 1, 0]])
+    assert len(np.unique(counts, axis=0)) == 2
+    np.testing.assert_allclose(weights, counts / counts.mean(), rtol=1e-6)
 
 
 def test_a_share_is_written_by_the_teacher():
@@ -71,7 +88,7 @@ def test_a_share_is_written_by_the_teacher():
     assert (best != taught).any()
     data = np.arange(40).reshape(8, 5) % WORDS
     batches = OnPolicy(student, data, 1, share=1.0, temperature=0, teacher=teacher, mix=1.0)
-    x, y = next(iter(batches))
+    x, y, _ = next(iter(batches))
     np.testing.assert_array_equal(y, taught[x])
 
 
@@ -85,7 +102,7 @@ def test_batches_cost_one_trace_and_follow_the_student():
     batches = iter(OnPolicy(counted, np.zeros((10, LENGTH), int), 1, share=1.0, batch_size=3, temperature=0))
     for seed in range(4):
         student.set_weights(language(seed).get_weights())
-        x, y = next(batches)
+        x, y, _ = next(batches)
         np.testing.assert_array_equal(y, chain(student).argmax(-1)[x])
     assert len(traced) == 1
 
@@ -127,6 +144,14 @@ def test_policy_gradient_of_one_text_in_numbers():
         expected = np.mean(q / (mix * p + (1 - mix) * q) * terms)
         found = PolicyGradient(2, mix).loss(given[:1], given[1:], labels[None])
         np.testing.assert_allclose(found, [expected], rtol=1e-5)
+
+
+def test_policy_gradient_ends_where_the_text_does():
+    rng = np.random.default_rng(5)
+    teacher, student = (tf.constant(rng.normal(size=(1, 6, 5)), tf.float32) for _ in range(2))
+    labels = np.array([[4, 0, 3, 4, 1, 4]])  # the prompt's 4 ends nothing, the second one ends the text
+    expected = PolicyGradient(2, 0.3).loss(teacher[:, :4], student[:, :4], labels[:, :4])
+    np.testing.assert_allclose(PolicyGradient(2, 0.3, end=4).loss(teacher, student, labels), expected, rtol=1e-6)
 
 
 def test_policy_gradient_is_that_of_the_divergence_of_sequences():
@@ -243,7 +268,7 @@ def test_models_of_a_fixed_length_write(fixed):
     if fixed in (None, LENGTH - 1):
         model.layers[2].set_weights([np.zeros((LENGTH - 1, 8))])
     batches = OnPolicy(model, np.zeros((4, LENGTH), int), 1, share=1.0, batch_size=2, temperature=0)
-    x, y = next(batches)
+    x, y, _ = next(batches)
     assert x.shape == (2, LENGTH - 1)
     np.testing.assert_array_equal(y, best[x])
     written = teacher_texts(model, [[1], [3]], LENGTH, temperature=0)

@@ -18,6 +18,7 @@ from tfcompress.distill import losses
 from tfcompress.distill.objects import Outputs
 from tfcompress.distill.output_kind import output_kind
 
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 Asked = list[tuple[float, Callable[[np.ndarray, int], np.ndarray]]]  # shares of the probability, and whose they are
 
 
@@ -176,8 +177,10 @@ class OnPolicy(flavor.BATCHES):  # type: ignore[name-defined, misc]
 
         for each batch:  with probability `share` the student's own continuations of prompts, else rows of the data
 
-    Batches never end: `fit` needs its `steps_per_epoch`. A batch is (tokens, next tokens), both int32
-    [batch_size, length - 1]. Keras asks for a few batches ahead, so they are by the student as it was some steps ago.
+    Batches never end: `fit` needs its `steps_per_epoch`. A batch is (tokens, next tokens, weights), each
+    [batch_size, length - 1]: what follows the prompt counts, up to the end of the text, and the prompt and what fills
+    up do not; the weights of a batch have the mean 1. Keras asks for a few batches ahead, so they are by the student as
+    it was some steps ago.
 
     Args:
         student: the language model that is trained.
@@ -189,6 +192,8 @@ class OnPolicy(flavor.BATCHES):  # type: ignore[name-defined, misc]
         teacher: for teacher-mixed writing.
         mix: the teacher's share of the probability, from 0 to 1; `policy_gradient` takes it into account.
         seed: of all draws.
+        end: the token that ends a text, in the data as well. None: texts do not end.
+        padding: what stands behind the end of a text that the student wrote, a token that the models know.
 
     Raises:
         ValueError: a number is not one of those, or data of another form.
@@ -209,7 +214,8 @@ class OnPolicy(flavor.BATCHES):  # type: ignore[name-defined, misc]
 
     def __init__(
         self, student: Any, data: Any, given: int, *, share: float = 0.5, batch_size: int = 32,
-        temperature: float = 1.0, teacher: Any = None, mix: float = 0.0, seed: int = 0,
+        temperature: float = 1.0, teacher: Any = None, mix: float = 0.0, seed: int = 0, end: int | None = None,
+        padding: int = 0,
     ) -> None:  # fmt: skip
         self._rows = Samples(data, [Input("tokens", (None,), "int32")], "data").columns()[0]
         if not is_whole(given) or given >= self._rows.shape[1]:
@@ -222,24 +228,31 @@ class OnPolicy(flavor.BATCHES):  # type: ignore[name-defined, misc]
         self._asked = _asked(student, teacher, mix, temperature)
         self._given, self._share, self._batch, self._mix = given, share, batch_size, mix
         self._temperature, self._random = temperature, np.random.default_rng(seed)
+        self._end, self._padding = end, padding
 
     num_batches = None
     """What Keras 3 asks for the number of batches: they do not end."""
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __iter__(self) -> Iterator[Batch]:
         while True:
             yield next(self)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> Batch:
         """The next batch, whichever is asked for: a student that has moved on does not write an earlier one again."""
         return next(self)
 
-    def __next__(self) -> tuple[np.ndarray, np.ndarray]:
+    def __next__(self) -> Batch:
         rows = self._rows[self._random.integers(0, len(self._rows), self._batch)]
         if self._random.random() < self._share:
             random = np.random.default_rng(int(self._random.integers(2**31)))
-            rows = _written(self._asked, rows[:, : self._given], rows.shape[1], self._temperature == 0, random)
-        return rows[:, :-1], rows[:, 1:]
+            rows = _written(self._asked, rows[:, : self._given], rows.shape[1], self._temperature == 0, random,
+                            self._end, self._padding)  # fmt: skip
+        counted = np.zeros(rows.shape, np.float32)
+        counted[:, self._given :] = 1.0
+        if self._end is not None:
+            ends = (rows == self._end) * counted
+            counted *= np.cumsum(ends, axis=1) - ends == 0  # the token that ends a text is its last
+        return rows[:, :-1], rows[:, 1:], counted[:, 1:] / counted[:, 1:].mean()
 
     def policy_gradient(self) -> "PolicyGradient":
         """The loss of MiniLLM for these batches.
@@ -252,7 +265,7 @@ class OnPolicy(flavor.BATCHES):  # type: ignore[name-defined, misc]
                 f"`share` and `temperature` must be 1 for a policy gradient. Received: share={self._share!r}, "
                 f"temperature={self._temperature!r}"
             )
-        return PolicyGradient(self._given, self._mix)
+        return PolicyGradient(self._given, self._mix, self._end)
 
 
 class PolicyGradient(Outputs):
@@ -271,6 +284,7 @@ class PolicyGradient(Outputs):
     Args:
         given: tokens of the prompt, from 1.
         mix: the teacher's share of the probability when the tokens were written, as `OnPolicy` has it, from 0 to 1.
+        end: the token that ends a text; what stands behind it does not count. None: texts do not end.
         from_logits: as for `Logits`.
 
     Needs the tokens that were written as labels, as `OnPolicy` gives them, with share=1 and temperature=1:
@@ -286,13 +300,13 @@ class PolicyGradient(Outputs):
     0.0
     """
 
-    def __init__(self, given: int, mix: float = 0.0, *, from_logits: Any = None) -> None:
+    def __init__(self, given: int, mix: float = 0.0, end: int | None = None, *, from_logits: Any = None) -> None:
         super().__init__(1.0, from_logits=from_logits)
         if not is_whole(given):
             raise ValueError(f"`given` must be a whole number from 1. Received: given={given!r}")
         if not is_finite(mix) or not 0 <= mix <= 1:
             raise ValueError(f"`mix` must be from 0 to 1. Received: mix={mix!r}")
-        self.given, self.mix = int(given), float(mix)
+        self.given, self.mix, self.end = int(given), float(mix), end
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
         if labels is None:
@@ -308,10 +322,12 @@ class PolicyGradient(Outputs):
         pair = zip((teacher, student), self.logits, strict=True)
         log_p, log_q = (losses.log_probabilities(x[:, start:], 1.0, raw) for x, raw in pair)
         ratios = tf.stop_gradient(tf.gather(log_p - log_q, tokens, batch_dims=2))
-        later = tf.cumsum(ratios, axis=1, exclusive=True, reverse=True)
-        count = tf.cast(tf.range(tf.shape(tokens)[1] - 1, -1, -1), tf.float32)
+        ended = tf.cumsum(tf.cast(tokens == self.end, tf.int32), axis=1, exclusive=True) if self.end is not None else 0
+        counted = tf.cast(tf.zeros_like(tokens) == ended, tf.float32)
+        later = tf.cumsum(ratios * counted, axis=1, exclusive=True, reverse=True)
+        count = tf.cumsum(counted, axis=1, exclusive=True, reverse=True)
         reward = later / tf.maximum(count, 1.0)
         terms = losses.divergence(log_q, log_p) - reward * tf.gather(log_q, tokens, batch_dims=2)
         if self.mix:
             terms /= self.mix * tf.exp(ratios) + (1 - self.mix)
-        return tf.reduce_mean(terms, axis=1)
+        return tf.reduce_sum(terms * counted, axis=1) / tf.reduce_sum(counted, axis=1)
