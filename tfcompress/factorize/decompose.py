@@ -20,9 +20,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfcompress.core.scalars import is_whole
+from tfcompress.factorize.weighting import Weighting, arranged
 
 METHODS = ("svd", "tucker2", "cp", "spatial", "channel", "depthwise")
 _GRAM = 1 << 16  # numbers in a matrix from which on its Gram matrix is decomposed instead
@@ -103,11 +103,13 @@ def decompose(
 
     svd:        min over rank(W') <= r of |R' (W - W')|,   R = `root`, the identity by default
 
+    The other methods are weighted by R likewise, as far as it tells what their first factor reads (`Weighting`).
+
     Args:
         kernel: [..., inputs, outputs], the axes of the window first; a matrix has none.
         method: one of `methods_of(kernel.shape)`.
         ranks: as many as the table above says, each at least 1; more than `full_ranks` are cut to these.
-        root: of "svd" only: R with R R' the second moment of what the kernel is multiplied with, [n, n] lower
+        root: R with R R' the second moment of what the kernel is multiplied with, [n, n] lower
             triangular or the diagonal [n], n = window * inputs.
 
     Returns:
@@ -136,9 +138,11 @@ def decompose(
             f"`ranks` must be {len(limits)} whole numbers of at least 1 for {method!r}. Received: {ranks!r}"
         )
     ranks = [min(int(rank), limit) for rank, limit in zip(ranks, limits, strict=True)]
-    if method == "svd":
-        return _svd(kernel, ranks[0], root)
-    return _SPLIT[method](kernel, *ranks)
+    if root is None:
+        return _SPLIT[method](kernel, *ranks)
+    weighting = Weighting(root, kernel.shape, method)
+    first, *others = _SPLIT[method](weighting.on(kernel), *ranks)
+    return [weighting.off(first), *others]
 
 
 def compose(method: str, factors: Sequence[np.ndarray]) -> np.ndarray:
@@ -195,39 +199,22 @@ def balanced(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     return left[:, :rank] * root, root[:, None] * right[:rank]
 
 
-def weighted(root: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """R' M for a root as of `decompose`."""
-    return root[:, None] * matrix if root.ndim == 1 else root.T @ matrix
-
-
-def _svd(kernel: np.ndarray, rank: int, root: np.ndarray | None) -> list[np.ndarray]:
-    matrix = kernel.reshape(-1, kernel.shape[-1])
-    if root is None:
-        first, second = balanced(matrix, rank)
-    else:
-        first, second = balanced(weighted(root, matrix), rank)
-        first = first / root[:, None] if root.ndim == 1 else (
-            tf.linalg.triangular_solve(root, first, adjoint=True).numpy())  # fmt: skip
+def _svd(kernel: np.ndarray, rank: int) -> list[np.ndarray]:
+    first, second = balanced(arranged(kernel, "svd"), rank)
     ones = (1,) * (kernel.ndim - 2)
     return [first.reshape(*kernel.shape[:-1], rank), second.reshape(*ones, rank, -1)]
 
 
 def _channel(kernel: np.ndarray, rank: int) -> list[np.ndarray]:
     *window, inputs, outputs = kernel.shape
-    first, second = balanced(np.moveaxis(kernel, -2, 0).reshape(inputs, -1), rank)
+    first, second = balanced(arranged(kernel, "channel"), rank)
     core = np.moveaxis(second.reshape(rank, *window, outputs), 0, -2)
     return [first.reshape(*(1,) * len(window), inputs, rank), core]
 
 
-def spatial_matrix(kernel: np.ndarray) -> np.ndarray:
-    """[height * inputs, width * outputs]: the matrix that "spatial" decomposes."""
-    height, width, inputs, outputs = kernel.shape
-    return kernel.transpose(0, 2, 1, 3).reshape(height * inputs, width * outputs)
-
-
 def _spatial(kernel: np.ndarray, rank: int) -> list[np.ndarray]:
     height, width, inputs, outputs = kernel.shape
-    first, second = balanced(spatial_matrix(kernel), rank)
+    first, second = balanced(arranged(kernel, "spatial"), rank)
     across = second.reshape(rank, width, outputs).transpose(1, 0, 2)
     return [first.reshape(height, 1, inputs, rank), across[None]]
 
@@ -275,8 +262,7 @@ def _exact_cp(tensor: np.ndarray) -> list[np.ndarray]:
 
 def _depthwise(kernel: np.ndarray, multiplier: int) -> list[np.ndarray]:
     *window, inputs, outputs = kernel.shape
-    channels = np.moveaxis(kernel, -2, 0).reshape(inputs, -1, outputs)
-    left, values, right = np.linalg.svd(channels, full_matrices=False)
+    left, values, right = np.linalg.svd(arranged(kernel, "depthwise"), full_matrices=False)
     root = np.sqrt(values[:, :multiplier])
     first = np.moveaxis(left[..., :multiplier] * root[:, None], 0, 1)
     pointwise = root[..., None] * right[:, :multiplier]
@@ -285,7 +271,7 @@ def _depthwise(kernel: np.ndarray, multiplier: int) -> list[np.ndarray]:
 
 
 _SPLIT: dict[str, Callable[..., list[np.ndarray]]] = {
-    "channel": _channel, "spatial": _spatial, "tucker2": _tucker2, "cp": _cp, "depthwise": _depthwise,
+    "svd": _svd, "channel": _channel, "spatial": _spatial, "tucker2": _tucker2, "cp": _cp, "depthwise": _depthwise,
 }  # fmt: skip
 
 

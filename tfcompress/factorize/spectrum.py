@@ -13,10 +13,9 @@ from tfcompress.factorize.decompose import (
     decompose,
     full_ranks,
     principal,
-    spatial_matrix,
-    weighted,
 )
 from tfcompress.factorize.vbmf import vbmf_rank
+from tfcompress.factorize.weighting import Weighting, arranged, weighted
 
 _EACH, _PAIRS, _FITTED = 24, 12, 6  # ranks that a budget chooses from: of one rank, of each of two, of CP
 
@@ -32,7 +31,7 @@ class Spectrum:
     Args:
         kernel: [..., inputs, outputs], as of `decompose`.
         method: as of `decompose`.
-        root: as of `decompose`, for any method.
+        root: as of `decompose`.
 
     Raises:
         ImportError: Tucker-2 or CP without tensorly.
@@ -96,16 +95,11 @@ class Spectrum:
         Raises:
             ValueError: the method's rank is not that of a matrix.
         """
-        *_, inputs, outputs = self.kernel.shape
-        reads = np.moveaxis(self.kernel, -2, 0).reshape(inputs, -1)
-        makes = self.kernel.reshape(-1, outputs)
-        if self.method == "tucker2":
-            found = [vbmf_rank(reads), vbmf_rank(makes)]
-            return tuple(min(rank, limit) for rank, limit in zip(found, self.full, strict=True))
-        matrices = {"svd": lambda: makes, "channel": lambda: reads, "spatial": lambda: spatial_matrix(self.kernel)}
-        if self.method not in matrices:
+        if self.method in ("cp", "depthwise"):
             raise ValueError(f"`rank` 'vbmf' is of matrices: not of method={self.method!r}")
-        return (vbmf_rank(matrices[self.method]()),)
+        sides = ("channel", "svd") if self.method == "tucker2" else (self.method,)
+        found = [vbmf_rank(arranged(self.kernel, side)) for side in sides]
+        return tuple(min(rank, limit) for rank, limit in zip(found, self.full, strict=True))
 
     def _weighted(self, kernel: np.ndarray) -> np.ndarray:
         return kernel if self.root is None else weighted(self.root, kernel.reshape(-1, kernel.shape[-1]))
@@ -127,24 +121,25 @@ class Spectrum:
         else:
             squares = np.linalg.norm(self._parts[0].reshape(-1, self.full[0]), axis=0) ** 4
         tails = np.cumsum(squares[::-1])[::-1] - squares  # summed from the small end: no cancellation
-        return np.sqrt(np.maximum(tails, 0.0)) / self._norm
+        return np.sqrt(np.maximum(tails, 0.0) / max(float(np.sum(squares)), 1e-60))
 
     def _fit(self, ranks: tuple[int, ...]) -> list[np.ndarray]:
         """CP's factors, which take seconds: fitted once."""
         if ranks not in self._fits:
-            self._fits[ranks] = decompose(self.kernel, "cp", ranks)
+            self._fits[ranks] = decompose(self.kernel, "cp", ranks, self.root)
         return self._fits[ranks]
 
     @functools.cached_property
     def _parts(self) -> list[np.ndarray]:
         """The factors at full rank, the most important component first."""
         if self.method != "tucker2":
-            return decompose(self.kernel, self.method, self.full, self.root if self.method == "svd" else None)
-        *_, inputs, outputs = self.kernel.shape
-        reads = principal(np.moveaxis(self.kernel, -2, 0).reshape(inputs, -1), self.full[0])
-        makes = principal(self.kernel.reshape(-1, outputs).T, self.full[1]).T
-        core = np.einsum("...io,ia,bo->...ab", self.kernel, reads, makes, optimize=True)
-        return [reads, core, makes]
+            return decompose(self.kernel, self.method, self.full, self.root)
+        weighting = None if self.root is None else Weighting(self.root, self.kernel.shape, "tucker2")
+        kernel = self.kernel if weighting is None else weighting.on(self.kernel)
+        reads = principal(arranged(kernel, "tucker2"), self.full[0])
+        makes = principal(arranged(kernel, "svd").T, self.full[1]).T
+        core = np.einsum("...io,ia,bo->...ab", kernel, reads, makes, optimize=True)
+        return [reads if weighting is None else weighting.off(reads), core, makes]
 
     def _cut(self, ranks: Sequence[int]) -> list[np.ndarray]:
         first, *middle, last = self._parts

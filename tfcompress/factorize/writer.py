@@ -66,7 +66,7 @@ class Writer:
     def _fill(self, target: Target, option: Option) -> None:
         layer, parts = target.layer, self._made[id(target.layer)]
         root = self._roots.get(id(layer))
-        factors = decompose(target.kernel, option.method, option.ranks, root if option.method == "svd" else None)
+        factors = decompose(target.kernel, option.method, option.ranks, root)
         target.fill(parts, factors)
         if getattr(layer, "bias", None) is not None:
             carry(layer.bias, parts[-1].bias)

@@ -1,0 +1,71 @@
+"""Decompositions weighted by what a kernel reads, beside the best there is on the data themselves."""
+
+import numpy as np
+import pytest
+from scipy import linalg
+
+from tfcompress.factorize import compose, decompose, full_ranks
+from tfcompress.factorize.decompose import methods_of
+
+SHAPES = [(3, 3, 6, 8), (3, 5, 8), (5, 3, 4, 7)]
+
+
+def data(shape):
+    """Windows [rows, *window, inputs] of channels that depend on each other, some a hundred times as loud as others."""
+    rng = np.random.default_rng(1)
+    n = int(np.prod(shape[:-1]))
+    x = rng.normal(size=(4 * n, n)) @ (np.eye(n) + 0.2 * rng.normal(size=(n, n)) / np.sqrt(n))
+    return x.reshape(-1, *shape[:-1]) * np.geomspace(0.04, 4, shape[-2])
+
+
+def root_of(x, diagonal=False):
+    rows = x.reshape(len(x), -1)
+    return np.sqrt((rows**2).sum(0)) if diagonal else np.linalg.cholesky(rows.T @ rows)
+
+
+def tail(matrix, rank):
+    """The error of the best matrix of this rank (Eckart-Young), by SciPy's singular values."""
+    return np.sqrt(np.sum(linalg.svdvals(matrix)[rank:] ** 2))
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_each_method_is_the_best_on_what_its_first_factor_reads(rank):
+    shape = (3, 3, 6, 8)
+    w, x = np.random.default_rng(0).normal(size=shape), data(shape)
+    methods = ("svd", "channel", "spatial", "depthwise")
+    missing = {method: w - compose(method, decompose(w, method, [rank], root_of(x))) for method in methods}
+    read = {"svd": x.reshape(-1, 54), "channel": x.reshape(-1, 6), "spatial": x.transpose(0, 2, 1, 3).reshape(-1, 18)}
+    for method, axes in {"svd": (0, 1, 2, 3), "channel": (2, 0, 1, 3), "spatial": (0, 2, 1, 3)}.items():
+        width = read[method].shape[1]
+        change = read[method] @ missing[method].transpose(axes).reshape(width, -1)
+        whole = read[method] @ w.transpose(axes).reshape(width, -1)
+        assert np.linalg.norm(change) == pytest.approx(tail(whole, rank), rel=1e-9)
+    for i in range(6):
+        window = x[..., i].reshape(-1, 9)
+        change = window @ missing["depthwise"][:, :, i].reshape(9, -1)
+        assert np.linalg.norm(change) == pytest.approx(tail(window @ w[:, :, i].reshape(9, -1), rank), rel=1e-9)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize(("shape", "method"), [(s, m) for s in SHAPES for m in methods_of(s)])
+def test_outputs_change_less_and_at_full_rank_not_at_all(shape, method, diagonal):
+    w, x = np.random.default_rng(0).normal(size=shape), data(shape)
+
+    def change(ranks, root):
+        found = compose(method, decompose(w, method, ranks, root))
+        return np.linalg.norm(x.reshape(len(x), -1) @ (w - found).reshape(-1, shape[-1])) / np.linalg.norm(w)
+
+    full, root = full_ranks(shape, method), root_of(x, diagonal)
+    assert change(full, root) < 1e-10
+    few = {"tucker2": [3, 5], "cp": [8]}.get(method, [2])
+    # "depthwise" weighs places of a window against each other, which are alike here, and nothing between channels.
+    assert change(few, root) < (1.02 if method == "depthwise" else 0.95) * change(few, None)
+
+
+@pytest.mark.parametrize("method", methods_of((3, 3, 6, 8)))
+def test_factors_stay_of_comparable_size(method):
+    x = 1e3 * data((3, 3, 6, 8))
+    w = np.random.default_rng(0).normal(size=(3, 3, 6, 8))
+    for ranks in ([1, 1], [3, 3]):
+        sizes = [np.linalg.norm(f) for f in decompose(w, method, ranks[: len(full_ranks(w.shape, method))], root_of(x))]
+        assert max(sizes) < 6 * min(sizes)

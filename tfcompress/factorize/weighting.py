@@ -1,0 +1,86 @@
+"""Decompositions weighted by what a kernel reads: what they take apart instead, and the way back."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+
+def arranged(kernel: np.ndarray, method: str) -> np.ndarray:
+    """[..., rows, rest]: the numbers that a method's first factor reads, and all others.
+
+    >>> [arranged(np.zeros((3, 5, 4, 6)), method).shape for method in ("svd", "channel", "spatial", "depthwise")]
+    [(60, 6), (4, 90), (12, 30), (4, 15, 6)]
+    """
+    *_, inputs, outputs = kernel.shape
+    if method == "svd":
+        return kernel.reshape(-1, outputs)
+    if method == "spatial":
+        height, width = kernel.shape[:2]
+        return kernel.transpose(0, 2, 1, 3).reshape(height * inputs, width * outputs)
+    channels = np.moveaxis(kernel, -2, 0)
+    return channels.reshape(inputs, -1, outputs) if method == "depthwise" else channels.reshape(inputs, -1)
+
+
+def _restored(matrix: np.ndarray, shape: Sequence[int], method: str) -> np.ndarray:
+    """A kernel of this shape from what `arranged` gives."""
+    *window, inputs, outputs = shape
+    if method == "svd":
+        return matrix.reshape(shape)
+    if method == "spatial":
+        return matrix.reshape(window[0], inputs, window[1], outputs).transpose(0, 2, 1, 3)
+    return np.moveaxis(matrix.reshape(inputs, *window, outputs), 0, -2)
+
+
+class Weighting:
+    """Turns a weighted decomposition into a plain one.
+
+        min |S' (A(W) - A(W'))|  is the plain decomposition of  A^-1(S' A(W)), and S'^-1 of its first factor
+
+    A is `arranged`, S S' the second moment of what the first factor reads: R R' itself of "svd", which is the change of
+    the layer's output; of the others its sum over the places at which the first factor reads the same.
+
+    Args:
+        root: R with R R' the second moment of what the kernel is multiplied with, [n, n] lower triangular or the
+            diagonal [n], n = window * inputs.
+        shape: of the kernel.
+        method: as of `decompose`.
+    """
+
+    def __init__(self, root: np.ndarray, shape: Sequence[int], method: str) -> None:
+        self._given, self._shape, self._method = root, tuple(shape), method
+
+    @functools.cached_property
+    def _root(self) -> np.ndarray:
+        """S, its diagonal alone where R's is known; of mean square one, so that all factors stay of comparable size."""
+        diagonal = self._given.ndim == 1
+        reads = arranged(self._given.reshape(*self._shape[:-1], -1), self._method)
+        if diagonal:
+            root = np.sqrt(np.sum(reads**2, -1))
+        elif self._method == "svd":
+            root = self._given
+        else:
+            root = np.linalg.cholesky(reads @ np.swapaxes(reads, -1, -2))
+        squares = np.sum(root**2, -1 if diagonal else (-2, -1), keepdims=True)
+        return root * np.sqrt(root.shape[-1] / np.maximum(squares, 1e-30))
+
+    def on(self, kernel: np.ndarray) -> np.ndarray:
+        """What is taken apart in a kernel's place."""
+        matrix, root = arranged(kernel, self._method), self._root
+        matrix = root[..., None] * matrix if self._given.ndim == 1 else np.swapaxes(root, -1, -2) @ matrix
+        return _restored(matrix, kernel.shape, self._method)
+
+    def off(self, first: np.ndarray) -> np.ndarray:
+        """The first factor of the kernel from that of what was taken apart."""
+        matrix, root = arranged(first, self._method), self._root
+        if self._given.ndim == 1:
+            matrix = matrix / root[..., None]
+        else:
+            matrix = tf.linalg.triangular_solve(root, matrix, adjoint=True).numpy()
+        return _restored(matrix, first.shape, self._method)
+
+
+def weighted(root: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """R' M for a root as of `Weighting`."""
+    return root[:, None] * matrix if root.ndim == 1 else root.T @ matrix
