@@ -141,6 +141,6 @@ def test_groups_that_lose_nothing_are_named():
     assert again.notes["some"] == "channels 16 → 8"
 
 
-def test_of_several_names_the_last_counts():
+def test_of_several_names_the_first_counts():
     small = prune_channels(network(), {"inner": 0.75, "i*": 0.25}, round_to=8)
-    assert filters(small)["inner"] == 24
+    assert filters(small)["inner"] == 8

@@ -72,14 +72,14 @@ def by_ratio(group: Group, ratio: float, step: int) -> int:
 
 def by_layers(groups: Sequence[Group], amount: Mapping[str, float], steps: Sequence[int], model: Any) -> list[int]:
     """Channels that stay when each layer named loses its own ratio; a group is named when all its makers are, and of
-    several names that name it the last one counts.
+    several names that name it the first one counts.
 
     Raises:
         ValueError: a name selects no layer, or none whose channels may be removed.
     """
     kept = [group.size for group in groups]
     layers = {layer.name: layer for layer in model.layers}
-    for name, ratio in amount.items():
+    for name, ratio in reversed(list(amount.items())):  # the first has the last word
         matches = matcher(name, model, "amount")
         chosen = [g for g, group in enumerate(groups) if all(matches(layers[m]) for m in group.layers(MAKES))]
         if not chosen:

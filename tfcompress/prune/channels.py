@@ -41,7 +41,7 @@ def prune_channels(
     Args:
         model: a built model of the current Keras flavor, not quantized. It is not changed.
         amount: a ratio in (0, 1) of the channels of each group; a dict of ratios by names of layers, such as
-            {"block1/*": 0.3}, of which the last that names a group counts; or a budget {"macs": ..., "params": ...,
+            {"block1/*": 0.3}, of which the first that names a group counts; or a budget {"macs": ..., "params": ...,
             "bytes": ...} (one or several, each a fraction of the model's or a whole number), which the result holds.
             For a budget "taylor" and "bn" rank the channels of all groups together, "taylor" by what is lost for what
             is saved; by the others, which do not compare across layers, each group loses its share.
