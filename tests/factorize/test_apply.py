@@ -143,6 +143,21 @@ def test_a_budget_that_cannot_be_held_says_how_far_it_goes():
         tfc.factorize_model(network(), {"macs": 0.001})
 
 
+def test_several_windows_a_channel_must_be_asked_for():
+    """Runtimes have fast kernels for one; with more, INT8 files are slower than the original."""
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((8, 8, 16))
+    model = keras.Model(inputs, layers.Conv2D(32, 5, name="conv")(inputs))
+    for multiplier in (1, 2):
+        windows, mixed = rng.normal(size=(5, 5, 16, multiplier)), rng.normal(size=(16, multiplier, 32))
+        model.get_layer("conv").kernel.assign(np.einsum("hwim,imo->hwio", windows, mixed))
+        asked = done(tfc.factorize_model(model, {"error": 0.01}, method="depthwise"))["conv"]
+        assert asked.startswith(f"depthwise, rank {multiplier}, kernel error 0.0%")
+        assert done(tfc.factorize_model(model, {"macs": 0.2}))["conv"].startswith("depthwise, rank 1, ")
+        for_error = done(tfc.factorize_model(model, {"error": 0.01}))["conv"]
+        assert for_error.startswith("depthwise, rank 1, ") == (multiplier == 1) and "depthwise, rank 2" not in for_error
+
+
 def test_what_cannot_be_held_is_refused_before_anything_is_fitted(monkeypatch):
     monkeypatch.setattr(spectrum, "decompose", lambda *_: pytest.fail("fitted"))
     with pytest.raises(ValueError, match="cannot be held: at the lowest ranks"):

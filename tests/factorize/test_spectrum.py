@@ -75,3 +75,8 @@ def test_cp_is_fitted_once_for_each_rank(monkeypatch):
     one = Spectrum(np.random.default_rng(0).normal(size=(3, 4, 6)), "cp")
     assert one.error([2]) == one.error_of(one.approximation([2])) and one.error([3]) < one.error([2])
     assert asked == [(2,), (3,)]
+
+
+def test_no_more_windows_are_looked_at_than_asked_for():
+    one = Spectrum(np.random.default_rng(0).normal(size=(3, 3, 4, 6)), "depthwise", most=1)
+    assert one.grid == [(1,)] and one.within(one.error([1])) == [(1,)] and one.within(0.9 * one.error([1])) == []

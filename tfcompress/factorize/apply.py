@@ -42,8 +42,9 @@ def factorize_model(model: Any, rank: Any, *, method: str = "auto", select: Any 
             number), which the result holds: it is distributed such that the model's answers change least.
         method: of convolutions with a window: "tucker2" (1x1, kxk, 1x1), "svd" (kxk, 1x1), "channel" (1x1, kxk),
             "spatial" (kx1, 1xk), "cp" (1x1, kxk of each channel alone, 1x1), "depthwise" (kxk of each channel alone,
-            as many times as the rank says, 1x1), or "auto": all but CP compete for errors and budgets, "tucker2"
-            otherwise. Kernels without a window are matrices, which SVD takes apart whatever the method.
+            as many times as the rank says, 1x1), or "auto": all but CP compete for errors and budgets, "depthwise" by
+            a single time, since runtimes are slow with more; "tucker2" otherwise. Kernels without a window are
+            matrices, which SVD takes apart whatever the method.
         select: which layers: a layer class, a name pattern ("head/*"), a layer, a predicate, or a list of these.
         data: samples: arrays, or an iterable of batches. With them errors are those of the layers' outputs,
             decompositions are weighted by what the layers read, and a budget goes by the measured change of the model's

@@ -7,7 +7,7 @@ import numpy as np
 
 from tfcompress.core.budgets import cost_of, limits_of
 from tfcompress.factorize.budget import Choices, distribute
-from tfcompress.factorize.ranks import Option, Rule, methods_for, option_of
+from tfcompress.factorize.ranks import MULTIPLIER, Option, Rule, methods_for, option_of
 from tfcompress.factorize.sensitivity import Sensitivity
 from tfcompress.factorize.spectrum import Spectrum
 from tfcompress.factorize.target import Target
@@ -24,7 +24,8 @@ _UNFIT = "the method is not for its window, strides and padding"
 def spectra_of(target: Target, rule: Rule | None, *, method: str, roots: Mapping[int, np.ndarray]) -> list[Spectrum]:
     """What each method that is tried on a layer makes of it."""
     root = roots.get(id(target.layer))
-    return [Spectrum(target.kernel, name, root) for name in methods_for(target, method, rule)]
+    most = MULTIPLIER if method == "auto" else None
+    return [Spectrum(target.kernel, name, root, most) for name in methods_for(target, method, rule)]
 
 
 def by_rules(targets: Sequence[Target], found: Found, rules: Any) -> Plan:

@@ -14,6 +14,7 @@ from tfcompress.factorize.target import Target
 
 _SHARES = ("energy", "error")
 _AUTO = ("svd", "tucker2", "spatial", "channel", "depthwise")  # CP's fit has no guaranteed minimum: only when asked for
+MULTIPLIER = 1  # of "depthwise" where methods compete: runtimes have fast kernels for one, and INT8 is slower with more
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def option_of(target: Target, spectra: Sequence[Spectrum], rule: Rule) -> Option
     """The way to write a layer that a rule asks for, or the reason why it stays as it is."""
     if rule.kind in _SHARES:
         allowed = rule.value if rule.kind == "error" else math.sqrt(1 - rule.value)
-        least = [(spectrum, _least(target, spectrum, allowed)) for spectrum in spectra]
+        within = [(spectrum, spectrum.within(allowed)) for spectrum in spectra]
+        least = [(spectrum, _least(target, spectrum, ranks)) for spectrum, ranks in within if ranks]
         found = [Option(spectrum.method, ranks, spectrum.error(ranks)) for spectrum, ranks in least]
         best = min(found, key=lambda option: _price(target, option))
     else:
@@ -148,9 +150,9 @@ def _given(spectrum: Spectrum, rule: Rule) -> tuple[int, ...]:
     return tuple(max(1, math.ceil(rule.value * limit - 1e-9)) for limit in spectrum.full)
 
 
-def _least(target: Target, spectrum: Spectrum, allowed: float) -> tuple[int, ...]:
-    """The cheapest ranks whose error is allowed."""
-    return min(spectrum.within(allowed), key=lambda ranks: _price(target, Option(spectrum.method, ranks, 0.0)))
+def _least(target: Target, spectrum: Spectrum, within: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The cheapest of some ranks."""
+    return min(within, key=lambda ranks: _price(target, Option(spectrum.method, ranks, 0.0)))
 
 
 def _price(target: Target, option: Option) -> tuple[int, int]:

@@ -32,15 +32,19 @@ class Spectrum:
         kernel: [..., inputs, outputs], as of `decompose`.
         method: as of `decompose`.
         root: as of `decompose`.
+        most: of "depthwise" the largest multiplier that `grid` and `within` look at; None for all.
 
     Raises:
         ImportError: Tucker-2 or CP without tensorly.
     """
 
-    def __init__(self, kernel: np.ndarray, method: str, root: np.ndarray | None = None) -> None:
+    def __init__(
+        self, kernel: np.ndarray, method: str, root: np.ndarray | None = None, most: int | None = None
+    ) -> None:
         check_tensorly(method)
         self.kernel, self.method, self.root = np.asarray(kernel, np.float64), method, root
         self.full = full_ranks(kernel.shape, method)
+        self._most = most if most is not None and method == "depthwise" else None
         self._norm = max(float(np.linalg.norm(self._weighted(self.kernel))), 1e-30)
         self._fits: dict[tuple[int, ...], list[np.ndarray]] = {}
 
@@ -72,16 +76,16 @@ class Spectrum:
             return list(itertools.product(*(steps(limit, count) for limit in self.full)))
         most = self.full[0] if self.method != "cp" else min(self.full[0], max(self.kernel.shape[-2:]))
         count = _FITTED if self.method == "cp" else _EACH if self.root is None else _EACH // 2
-        return [(rank,) for rank in steps(most, count)]
+        return [(rank,) for rank in steps(most, count) if self._most is None or rank <= self._most]
 
     def within(self, allowed: float) -> list[tuple[int, ...]]:
-        """Ranks whose error is allowed, none of which can be lowered; the full ones always are.
+        """Ranks whose error is allowed, none of which can be lowered; the full ones always are, if looked at.
 
         Among all ranks where their errors are known in closed form, among `grid` elsewhere.
         """
-        if self._table is None:
+        if self._table is None or self._most is not None:
             found = [ranks for ranks in self.grid if self.error(ranks) <= allowed]
-            return found or [self.full]
+            return found or ([self.full] if self._most is None else [])
         fits = self._table <= allowed
         fits[tuple(rank - 1 for rank in self.full)] = True
         if fits.ndim == 1:
