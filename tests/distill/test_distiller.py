@@ -332,6 +332,17 @@ def test_a_task_that_counts_needs_labels_and_a_loss():
         distiller.fit(X, Y, verbose=0)
 
 
+def test_a_task_that_comes_to_count_in_a_training_without_labels_is_refused():
+    distiller = Distiller(dense(), dense(), Logits(), student_loss_weight=0.0)
+    distiller.compile("sgd")
+    distiller.fit(X, verbose=0)
+    distiller.student_loss_weight = 0.0
+    distiller.fit(X, verbose=0)
+    raised = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: setattr(distiller, "student_loss_weight", 0.5))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`y` must be passed to fit, or `student_loss"):
+        distiller.fit(X, epochs=2, callbacks=[raised], verbose=0)
+
+
 def test_weights_that_are_assigned_hold_from_the_next_step_on():
     teacher, student = dense(9), dense(4)
     distiller = compiled(Distiller(teacher, student, Logits(2.0)), rate=0.0)

@@ -127,3 +127,54 @@ def test_the_same_features_are_no_loss_and_equal_rows_no_nan(name):
         assert np.isfinite(tape.gradient(value, point).numpy()).all()
         if name not in ("cosine", "contrastive"):
             assert abs(float(value)) < 1e-5
+
+
+def test_maps_whose_sizes_are_not_known_beforehand_are_resized():
+    maps = RNG.normal(size=(2, 6, 4, 3)).astype("float32")
+    spec = tf.TensorSpec([None, None, None, None], tf.float32)
+    resized = tf.function(feature_losses.on_grid, input_signature=[spec, spec])
+    expected = maps.reshape(2, 3, 2, 2, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(resized(maps, tf.zeros([2, 3, 2, 5])), expected, rtol=1e-5, atol=1e-6)
+
+
+MASK = np.array([[True, True, False], [True, False, False]])
+HIDDEN = np.where(MASK[..., None, None], 1.0, 0.0) * RNG.normal(size=(2, 3, 4, 5))
+LOUD = (HIDDEN + np.where(MASK[..., None, None], 0.0, 100.0)).astype("float32")
+OTHER = RNG.normal(size=(2, 3, 4, 5)).astype("float32")
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("name", ["attention_transfer", "contrastive", "similarity_preserving", "relational_distance"])
+def test_what_a_mask_hides_does_not_count_whatever_the_axes(name, known):
+    def loss(teacher, student):
+        return getattr(feature_losses, name)(teacher, student, mask=tf.constant(MASK) if known else tf.identity(MASK))
+
+    if not known:
+        loss = tf.function(loss, input_signature=[tf.TensorSpec([None] * 4, tf.float32)] * 2)
+    quiet = np.where(MASK[..., None, None], LOUD, -3.0).astype("float32")
+    np.testing.assert_allclose(loss(OTHER, LOUD), loss(OTHER, quiet), rtol=1e-5)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("name", ["contrastive", "similarity_preserving", "relational_angle", "relational_distance"])
+def test_a_mask_of_other_positions_is_not_the_teachers(name, known):
+    teacher = RNG.normal(size=(2, 2, 4)).astype("float32")
+    student = RNG.normal(size=(2, 3, 4)).astype("float32")
+    loss = getattr(feature_losses, name)
+    asked = lambda one, other: loss(one, other, mask=tf.constant(MASK))  # noqa: E731
+    if not known:
+        asked = tf.function(asked, input_signature=[tf.TensorSpec([None] * 3, tf.float32)] * 2)
+    if name == "contrastive":
+        quiet = np.stack([row[kept].mean(0) for row, kept in zip(student, MASK, strict=True)])
+        expected = loss(teacher.mean(1), quiet)
+    else:
+        expected = loss(teacher, np.where(MASK[..., None], student, 0.0))
+    np.testing.assert_allclose(asked(teacher, student), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_angles_of_wide_features_take_no_memory_by_width():
+    wide = RNG.normal(size=(5, 400)).astype("float32")
+    turned = wide @ np.linalg.qr(RNG.normal(size=(400, 400)))[0].astype("float32")  # distances and angles are the same
+    assert float(feature_losses.relational_angle(wide + 7, turned)) < 1e-9
+    graph = tf.function(feature_losses.relational_angle).get_concrete_function(*[tf.TensorSpec([5, 400])] * 2).graph
+    assert max(np.prod(t.shape) for op in graph.get_operations() for t in op.outputs if t.shape.rank) <= 5 * 400

@@ -129,6 +129,18 @@ def test_a_probability_of_zero_is_finite():
     assert np.isfinite(found.numpy()).all()
 
 
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_what_a_teachers_logits_rule_out_adds_nothing(temperature):
+    ruled_out, student = tf.constant([[1.0, 2.0, -np.inf]]), tf.Variable([[0.5, -1.0, 3.0]])
+    p = softmax(np.array([1.0, 2.0]) / temperature)
+    q = log_softmax(np.array([0.5, -1.0, 3.0]) / temperature)
+    with tf.GradientTape() as tape:
+        found = losses.hinton(ruled_out, student, temperature)
+    np.testing.assert_allclose(found, [temperature**2 * (p * (np.log(p) - q[:2])).sum()], rtol=1e-5)
+    gradient = temperature * (np.exp(q) - np.append(p, 0.0))
+    np.testing.assert_allclose(tape.gradient(found, student), [gradient], rtol=1e-4, atol=1e-6)
+
+
 def test_the_smallest_probabilities_keep_their_logarithms():
     # log(1e-30) = -69.08: of logits 0 and -69.08 the probabilities are 1 and 1e-30.
     tiny = tf.constant([[1.0, 1e-30]])

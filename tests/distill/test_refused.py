@@ -10,6 +10,9 @@ from tfcompress.distill import DecoupledLogits, Distiller, Features, JensenShann
 def test_shapes_that_do_not_fit_are_both_named():
     with pytest.raises(ValueError, match=r"same last axis.*\(1, 4\) of the teacher.*\(1, 3\) of the student"):
         Distiller(dense(classes=4), dense(), Logits())
+    one, other = (keras.Sequential([keras.Input((6, 2)), layers.Conv1D(3, width)]) for width in (3, 2))
+    with pytest.raises(ValueError, match=r"same axes between.*\(1, 4, 3\) of the teacher.*\(1, 5, 3\) of the student"):
+        Distiller(one, other, Logits())
     with pytest.raises(ValueError, match=r"same number of axes.*\(1, 8, 8, 4\).*'conv'.*\(1, 3\).*'out'"):
         Distiller(conv(), conv(), Features("conv", "out"))
     with pytest.raises(ValueError, match="`student` must name one layer"):
@@ -47,8 +50,13 @@ def test_settings_of_losses_are_checked():
         Logits(loss="l1")
     with pytest.raises(ValueError, match="`from_logits` must be"):
         Logits(from_logits=(True,))
-    with pytest.raises(ValueError, match="`beta` must be between 0 and 1"):
-        JensenShannon(1.0)
+    for from_logits in (1, "yes", (True, 0), np.array([True, False])):
+        with pytest.raises(ValueError, match="`from_logits` must be"):
+            Logits(from_logits=from_logits)
+    assert JensenShannon(np.float64(0.3)).beta == 0.3
+    for beta in (0, 1.0, float("nan"), "half"):
+        with pytest.raises(ValueError, match="`beta` must be a number between 0 and 1"):
+            JensenShannon(beta)
 
 
 def test_a_student_that_trains_weights_of_the_teacher_is_refused():

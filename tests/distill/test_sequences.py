@@ -63,7 +63,7 @@ def test_batches_of_the_student_are_its_own():
     np.testing.assert_array_equal(y, best[x])
     x, y, weights = next(iter(OnPolicy(student, data, 3, share=0.0, batch_size=3)))
     assert not x.any() and not y.any()
-    np.testing.assert_allclose(weights, [[0, 0, 5 / 3, 5 / 3, 5 / 3]] * 3, rtol=1e-6)  # five follow, three count
+    np.testing.assert_array_equal(weights, [[0, 0, 1, 1, 1]] * 3)
 
 
 def test_what_stands_behind_the_end_does_not_count():
@@ -73,13 +73,13 @@ def test_what_stands_behind_the_end_does_not_count():
     batches = OnPolicy(model, [[2] * LENGTH], 1, share=1.0, batch_size=2, temperature=0, end=end, padding=4)
     x, y, weights = next(batches)
     assert x[0].tolist() == [2, best[2], end, 4, 4] and y[0].tolist() == [best[2], end, 4, 4, 4]
-    np.testing.assert_allclose(weights, [[2.5, 2.5, 0, 0, 0]] * 2)
+    np.testing.assert_array_equal(weights, [[1, 1, 0, 0, 0]] * 2)
     one = (end + 1) % WORDS
     data = [[end, one, end, one, one, one], [end, one, one, one, end, one]]  # a prompt's own end ends nothing
     x, y, weights = next(OnPolicy(model, data, 1, share=0.0, batch_size=40, end=end))
     counts = np.where(x[:, 2:3] == end, [[1, 1, 0, 0, 0]], [[1, 1, 1, 1, 0]])
     assert len(np.unique(counts, axis=0)) == 2
-    np.testing.assert_allclose(weights, counts / counts.mean(), rtol=1e-6)
+    np.testing.assert_array_equal(weights, counts)
 
 
 def test_a_share_is_written_by_the_teacher():
@@ -327,6 +327,10 @@ def test_wrong_arguments_are_named():
         (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, temperature=float("nan")), "`temperature`"),
         (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, mix=0.5), "`mix` .* from 0 to 1 and with another model"),
         (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, share=0.5).policy_gradient(), "must be 1 .* share=0.5"),
+        (lambda: sample(model, [[1]], 3, end=1.5), "`end` must be a token"),
+        (lambda: teacher_texts(model, [[1]], 3, end="x"), "`end` must be a token"),
+        (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, end=2, padding=0.5), "`padding` must be a whole number"),
+        (lambda: PolicyGradient(1, end=-1), "`end` must be a token"),
         (lambda: PolicyGradient(0), "`given`"),
         (lambda: PolicyGradient(-2), "`given`"),
         (

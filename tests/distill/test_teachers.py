@@ -45,11 +45,13 @@ def test_each_of_several_teachers_has_taps_of_its_own():
 
 
 def test_weights_of_teachers_are_checked():
-    for weights in ([1], [1, -1], [0, 0]):
+    for weights in ([1], [1, -1], [0, 0], [1, float("nan")], [True, 1], 1.0, ["a", "b"]):
         with pytest.raises(ValueError, match="`weights` must be 2 numbers from 0 on, not all 0"):
             Ensemble([dense(), dense()], weights=weights)
     with pytest.raises(ValueError, match="outputs are of one kind"):
         Ensemble([dense(activation="sigmoid"), dense()])
+    with pytest.raises(ValueError, match=r"outputs of the same shapes. Received: .*\(24, 1\).*\(24, 3\)"):
+        Ensemble([dense(classes=1), dense()])(X)
     with pytest.raises(ValueError, match="at least one teacher"):
         resolve([])
 

@@ -108,6 +108,9 @@ def test_what_is_no_peer():
             MutualLearning(peers)
     with pytest.raises(ValueError, match="outputs of one shape"):
         MutualLearning([dense(), dense(classes=4)])
+    for weight in (-1, float("nan"), True, "much"):
+        with pytest.raises(ValueError, match="`weight` must be a number from 0 on"):
+            MutualLearning([dense(), dense()], weight=weight)
     with pytest.raises(TypeError, match="a loss between answers"):
         MutualLearning([dense(), dense()], Features("hidden", "hidden"))
 
@@ -126,6 +129,20 @@ def test_heads_learn_from_labels_and_from_the_models_answers():
     np.testing.assert_allclose(found["loss"], task.mean() + 0.75 * labeled + 0.25 * told, rtol=1e-3)
 
 
+def test_heads_read_the_mean_of_what_counts():
+    tokens = np.array([[1, 2, 0, 0], [3, 1, 2, 0], [2, 2, 1, 3]])
+    inputs = keras.Input((4,), dtype="int32")
+    x = keras.layers.Embedding(4, 5, mask_zero=True, name="embedded")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling1D()(x)))
+    distiller = compiled(SelfDistiller(model, ["embedded"], Logits(1.0), hidden=0))
+    kernel, bias = distiller.heads[0].get_weights()
+    table = model.get_layer("embedded").get_weights()[0]
+    means = np.stack([table[row[row > 0]].mean(0) for row in tokens])
+    found = distiller.evaluate(tokens, np.zeros(3), verbose=0, return_dict=True)
+    told = entropy(softmax(model(tokens).numpy(), -1), softmax(means @ kernel + bias, -1), axis=-1).mean()
+    np.testing.assert_allclose(found["distillation_loss"], told, rtol=1e-3)
+
+
 def test_heads_are_dropped(tmp_path):
     model = conv(4, activation="softmax")
     distiller = compiled(SelfDistiller(model, ["conv"]), logits=False, metrics=["accuracy"])
@@ -141,8 +158,12 @@ def test_heads_are_dropped(tmp_path):
 def test_what_has_no_heads():
     with pytest.raises(ValueError, match="`exits` must be a list"):
         SelfDistiller(dense(), "hidden")
-    with pytest.raises(ValueError, match="`alpha` must be from 0 to 1"):
-        SelfDistiller(dense(), ["hidden"], alpha=2)
+    for alpha in (2, -0.1, float("nan"), "half"):
+        with pytest.raises(ValueError, match="`alpha` must be a number from 0 to 1"):
+            SelfDistiller(dense(), ["hidden"], alpha=alpha)
+    for hidden in (-1, 2.5, True):
+        with pytest.raises(ValueError, match="`hidden` must be a whole number from 0 on"):
+            SelfDistiller(dense(), ["hidden"], hidden=hidden)
     segmenting = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(3, 1, name="out")])
     with pytest.raises(ValueError, match=r"one output of shape \[batch, classes\]"):
         SelfDistiller(segmenting, ["out"])

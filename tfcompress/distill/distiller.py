@@ -218,7 +218,7 @@ class Distiller(Tracked):
         """The weighted sum of the task's and the distillation loss of a batch, and the student's own further losses."""
         hidden = self._hidden
         *weights, share = tf.unstack(tf.convert_to_tensor(hidden.weights))
-        task = self._task(y, y_pred, sample_weight)
+        task = self._task(y, y_pred, sample_weight, share)
         inner = dict(hidden.seen.values)
         if hidden.mode.evaluating:
             taught, seen, known = hidden.teacher.evaluated(x)
@@ -237,16 +237,16 @@ class Distiller(Tracked):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return self.told(task, total, share * task + (1 - share) * total / replicas, y_pred)
 
-    def _task(self, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
+    def _task(self, y: Any, y_pred: Any, sample_weight: Any, share: tf.Tensor) -> tf.Tensor:
         """The task's loss; 0 where there is none and none counts."""
         if y is not None and self.loss:
             return tf.cast(flavor.compiled_loss(self, y, y_pred, sample_weight), tf.float32)
+        missing, place = ("y", "fit") if y is None else ("loss", "compile")
+        needed = f"`{missing}` must be passed to {place}, or `student_loss_weight` be 0, the teacher alone"
+        received = f"Received: {missing}=None"
         if self._hidden.share:
-            missing = "`y` must be passed to fit" if y is None else "`loss` must be passed to compile"
-            raise ValueError(
-                f"{missing}, or `student_loss_weight` be 0, the teacher alone. Received: {'y' if y is None else 'loss'}"
-                f"=None with student_loss_weight={self._hidden.share}"
-            )
+            raise ValueError(f"{needed}. {received} with student_loss_weight={self._hidden.share}")
+        tf.debugging.assert_equal(share, 0.0, f"{needed}. {received}")  # a callback may change it behind this trace
         return tf.constant(0.0)
 
     def _of_output(self, loss: DistillationLoss, given: Any) -> Any:

@@ -10,14 +10,35 @@ import tensorflow as tf
 _TINY = 1e-12
 
 
+def _counted(features: tf.Tensor, mask: Any) -> Any:
+    """What a mask keeps of features [batch, positions, ...], as numbers of as many axes; all of other positions."""
+    if mask is None or features.shape.rank < 2:
+        return 1.0
+    counted, lengths = tf.cast(mask, tf.float32), (mask.shape[1], features.shape[1])
+    if None in lengths:
+        like = tf.ones(tf.shape(features)[:2])
+        counted = tf.cond(tf.shape(counted)[1] == tf.shape(like)[1], lambda: counted, lambda: like)
+    elif lengths[0] != lengths[1]:
+        return 1.0
+    for _ in features.shape[2:]:
+        counted = counted[..., None]
+    return counted
+
+
 def _rows(features: tf.Tensor, mask: Any = None) -> tf.Tensor:
     """[batch, width]; what a mask hides of sequences [batch, positions, ...] is 0."""
     features = tf.cast(features, tf.float32)
-    if mask is not None and features.shape.rank > 2 and mask.shape[1] == features.shape[1]:
-        for _ in features.shape[2:]:
-            mask = mask[..., None]
-        features *= tf.cast(mask, tf.float32)
-    return tf.reshape(features, [tf.shape(features)[0], -1])
+    counted = _counted(features, mask) if features.shape.rank > 2 else 1.0
+    return tf.reshape(features * counted, [tf.shape(features)[0], -1])
+
+
+def averaged(features: tf.Tensor, mask: Any = None) -> tf.Tensor:
+    """[batch, channels]: the mean over the axes in between, of what a mask keeps."""
+    features = tf.cast(features, tf.float32)
+    if features.shape.rank < 3:
+        return features
+    counted, between = _counted(features, mask) * tf.ones_like(features), list(range(1, features.shape.rank - 1))
+    return tf.math.divide_no_nan(tf.reduce_sum(features * counted, between), tf.reduce_sum(counted, between))
 
 
 def _areas(given: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
@@ -34,7 +55,9 @@ def on_grid(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
 
     Two products with matrices: XLA has no kernel for TensorFlow's resize with antialiasing.
     """
-    if teacher.shape.rank != 4 or teacher.shape[1:3] == student.shape[1:3]:
+    teacher, student = tf.convert_to_tensor(teacher), tf.convert_to_tensor(student)
+    sizes = teacher.shape[1:3], student.shape[1:3]
+    if teacher.shape.rank != 4 or (sizes[0].is_fully_defined() and sizes[0] == sizes[1]):
         return teacher
     given, wanted = ([x.shape[i] or tf.shape(x)[i] for i in (1, 2)] for x in (teacher, student))
     rows, columns = (_areas(*pair) for pair in zip(given, wanted, strict=True))
@@ -48,7 +71,7 @@ def attention_transfer(teacher: tf.Tensor, student: tf.Tensor, power: float = 2.
         teacher: [batch, ..., channels]; maps of another height and width are resized to the student's.
         student: [batch, ..., channels], with any number of channels.
         power: p > 0; the paper's are 1, 2 and 4.
-        mask: of the positions of sequences [batch, positions, channels].
+        mask: of the positions of sequences [batch, positions, ..., channels].
 
     Returns:
         [batch].
@@ -58,8 +81,7 @@ def attention_transfer(teacher: tf.Tensor, student: tf.Tensor, power: float = 2.
 
     def maps(values: tf.Tensor) -> tf.Tensor:
         heat = tf.reduce_sum(tf.pow(tf.abs(tf.cast(values, tf.float32)), power), axis=-1)
-        counted = 1.0 if mask is None or heat.shape.rank != 2 else tf.cast(mask, tf.float32)
-        return tf.math.l2_normalize(_rows(heat * counted), axis=-1, epsilon=_TINY)
+        return tf.math.l2_normalize(_rows(heat * _counted(heat, mask)), axis=-1, epsilon=_TINY)
 
     return tf.reduce_sum(tf.math.squared_difference(maps(on_grid(teacher, student)), maps(student)), axis=-1)
 
@@ -82,10 +104,9 @@ def attention_matrices(teacher: tf.Tensor, student: tf.Tensor, mask: Any = None)
         teacher, student = (tf.reduce_mean(x, axis=1, keepdims=True) for x in (teacher, student))
     apart = tf.math.squared_difference(teacher, student)
     apart = tf.reduce_mean(apart, axis=1) if apart.shape.rank == 4 else apart
-    if mask is None or apart.shape[-1] != apart.shape[-2]:
-        return tf.reduce_mean(apart, axis=-1)
-    keys = tf.cast(mask, tf.float32)[:, None]
-    return tf.math.divide_no_nan(tf.reduce_sum(apart * keys, axis=-1), tf.reduce_sum(keys, axis=-1))
+    by_keys = tf.linalg.matrix_transpose(apart)
+    keys = _counted(by_keys, mask) * tf.ones_like(by_keys)
+    return tf.math.divide_no_nan(tf.reduce_sum(by_keys * keys, axis=1), tf.reduce_sum(keys, axis=1))
 
 
 def cosine(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
@@ -153,8 +174,15 @@ def relational_angle(teacher: tf.Tensor, student: tf.Tensor, mask: Any = None) -
 
     def angles(values: tf.Tensor) -> tf.Tensor:
         rows = _rows(values, mask)
-        directions = tf.math.l2_normalize(rows[None] - rows[:, None], axis=-1, epsilon=_TINY)  # [j, i, width]
-        return tf.matmul(directions, directions, transpose_b=True)
+        rows -= tf.reduce_mean(rows, axis=0)
+        # <r_i - r_j, r_k - r_j> from products of two: differences would take b^2 times the width.
+        products = tf.matmul(rows, rows, transpose_b=True)
+        own = tf.linalg.diag_part(products)
+        squares = own[:, None] + own - 2 * products
+        apart = squares > 1e-6 * tf.reduce_mean(own)  # one example twice has no direction
+        short = tf.where(apart, tf.math.rsqrt(tf.where(apart, squares, 1.0)), 0.0)
+        between = products[None] - products[:, :, None] - products[:, None] + own[:, None, None]  # [j, i, k]
+        return between * short[:, :, None] * short[:, None]
 
     return tf.reduce_mean(_huber(angles(teacher) - angles(student)))
 
@@ -187,7 +215,7 @@ def contrastive(teacher: tf.Tensor, student: tf.Tensor, temperature: float = 0.1
         teacher: [batch, width], or more axes, which are averaged away.
         student: of the same width.
         temperature: tau > 0.
-        mask: of the positions of sequences [batch, positions, width].
+        mask: of the positions of sequences [batch, positions, ..., width].
 
     Returns:
         [batch].
@@ -197,12 +225,7 @@ def contrastive(teacher: tf.Tensor, student: tf.Tensor, temperature: float = 0.1
     """
 
     def unit(values: tf.Tensor) -> tf.Tensor:
-        values = tf.cast(values, tf.float32)
-        if values.shape.rank == 3 and mask is not None and mask.shape[1] == values.shape[1]:
-            values = tf.reduce_sum(values * tf.cast(mask, tf.float32)[..., None], axis=1)  # its length does not matter
-        elif values.shape.rank > 2:
-            values = tf.reduce_mean(values, axis=list(range(1, values.shape.rank - 1)))
-        return tf.math.l2_normalize(values, axis=-1, epsilon=_TINY)
+        return tf.math.l2_normalize(averaged(values, mask), axis=-1, epsilon=_TINY)
 
     likeness = tf.matmul(unit(student), unit(teacher), transpose_b=True) / temperature
     return -tf.linalg.diag_part(tf.nn.log_softmax(likeness, axis=-1))

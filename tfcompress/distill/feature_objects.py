@@ -89,6 +89,8 @@ class AttentionMatrices(DistillationLoss):
     What is compared of an attention layer is what it returns as its scores: after the softmax, rows that sum to one.
     TinyBERT fits the unnormalized scores Q K^T / sqrt(d) in front of it; name the layer that makes those, in a model
     whose attention is made of layers of its own, to do so.
+    Padded queries are left out; so are padded keys of a sequence that attends to itself, which one with as many keys as
+    queries is taken to do.
 
     Args:
         teacher: an attention layer of the teacher: the layer, its name, path or index; or the layer whose output is the
@@ -117,6 +119,13 @@ class AttentionMatrices(DistillationLoss):
         return feature_losses.attention_matrices(teacher, student, flavor.mask_of(student))
 
 
+def _positions_first(tensor: tf.Tensor, wanted: Any) -> tf.Tensor:
+    """An attention matrix [batch, heads, queries, keys] with its queries on axis 1, anything else as it is."""
+    name = wanted[1] if isinstance(wanted, tuple) else wanted
+    scores = isinstance(name, Scores) or (isinstance(name, str) and name.endswith(SCORES))
+    return tf.transpose(tensor, [0, 2, 1, 3]) if scores and tensor.shape.rank == 4 else tensor
+
+
 def _scores(wanted: Any) -> Any:
     """The attention matrix of what a user names; of several teachers it is named with the teacher's number."""
     if isinstance(wanted, tuple) and len(wanted) == 2:
@@ -127,10 +136,21 @@ def _scores(wanted: Any) -> Any:
 
 
 class _Relational(DistillationLoss):
-    """A loss of what examples of a batch are to each other: any widths and shapes; padding of sequences is left out."""
+    """A loss of what examples of a batch are to each other: any widths and shapes.
+
+    What the student's mask hides is left out of both, of a teacher with other positions all of it counts.
+    """
 
     def check(self, teacher: tuple, student: tuple) -> None:
         """Any two shapes go together."""
+
+    def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
+        mask = flavor.mask_of(student)
+        return self.compare(_positions_first(teacher, self.teacher), _positions_first(student, self.student), mask)
+
+    def compare(self, teacher: tf.Tensor, student: tf.Tensor, mask: Any) -> tf.Tensor:
+        """The loss of a batch whose positions are on axis 1."""
+        raise TypeError(f"{type(self).__name__} must define `compare`")
 
 
 class RelationalDistance(_Relational):
@@ -148,8 +168,8 @@ class RelationalDistance(_Relational):
     'hidden'
     """
 
-    def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.relational_distance(teacher, student, flavor.mask_of(student))
+    def compare(self, teacher: tf.Tensor, student: tf.Tensor, mask: Any) -> tf.Tensor:
+        return feature_losses.relational_distance(teacher, student, mask)
 
 
 class RelationalAngle(_Relational):
@@ -167,8 +187,8 @@ class RelationalAngle(_Relational):
     'hidden'
     """
 
-    def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.relational_angle(teacher, student, flavor.mask_of(student))
+    def compare(self, teacher: tf.Tensor, student: tf.Tensor, mask: Any) -> tf.Tensor:
+        return feature_losses.relational_angle(teacher, student, mask)
 
 
 class SimilarityPreserving(_Relational):
@@ -186,8 +206,8 @@ class SimilarityPreserving(_Relational):
     'hidden'
     """
 
-    def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.similarity_preserving(teacher, student, flavor.mask_of(student))
+    def compare(self, teacher: tf.Tensor, student: tf.Tensor, mask: Any) -> tf.Tensor:
+        return feature_losses.similarity_preserving(teacher, student, mask)
 
 
 class Contrastive(_Relational):
@@ -215,5 +235,5 @@ class Contrastive(_Relational):
         super().__init__(teacher, student)
         self.temperature = number("temperature", temperature)
 
-    def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
-        return feature_losses.contrastive(teacher, student, self.temperature, flavor.mask_of(student))
+    def compare(self, teacher: tf.Tensor, student: tf.Tensor, mask: Any) -> tf.Tensor:
+        return feature_losses.contrastive(teacher, student, self.temperature, mask)

@@ -77,8 +77,8 @@ def _summed(values: tf.Tensor, binary: bool) -> tf.Tensor:
 
 
 def divergence(log_p: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:
-    """KL(p || q) = sum_i p_i (log p_i - log q_i) over the last axis."""
-    return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
+    """KL(p || q) = sum_i p_i (log p_i - log q_i) over the last axis; what p rules out adds nothing."""
+    return tf.reduce_sum(tf.math.multiply_no_nan(log_p - log_q, tf.exp(log_p)), axis=-1)
 
 
 def hinton(

@@ -90,8 +90,9 @@ class Outputs(DistillationLoss):
         teacher: Any = None, student: Any = None,
     ) -> None:  # fmt: skip
         super().__init__(teacher, student)
-        if from_logits is not None and not isinstance(from_logits, bool):
-            if len(tuple(from_logits)) != 2 or not all(isinstance(part, bool) for part in from_logits):
+        if not (from_logits is None or isinstance(from_logits, bool)):
+            several = list(from_logits) if isinstance(from_logits, (list, tuple)) else []
+            if len(several) != 2 or not all(isinstance(part, bool) for part in several):
                 raise ValueError(
                     f"`from_logits` must be True, False, None, or (of the teacher, of the student). "
                     f"Received: from_logits={from_logits!r}"
@@ -99,6 +100,12 @@ class Outputs(DistillationLoss):
         self.temperature, self.from_logits, self.output = number("temperature", temperature), from_logits, output
         self.kinds = ("logits", "logits")
         self.in_front = False
+
+    def check(self, teacher: tuple, student: tuple) -> None:
+        """Answers at each position are compared: there must be as many."""
+        super().check(teacher, student)
+        if teacher[1:-1] != student[1:-1]:
+            self._refuse(teacher, student, "the same axes between the first and the last")
 
     def settle(self, teacher: str, student: str, in_front: bool = False) -> None:
         """Takes over what the outputs are, "logits", "softmax" or "sigmoid", where the user said nothing.
@@ -264,9 +271,9 @@ class JensenShannon(Outputs):
         self, beta: float = 0.5, temperature: float = 1.0, *, from_logits: Any = None, output: Any = None
     ) -> None:
         super().__init__(temperature, from_logits=from_logits, output=output)
-        if not 0 < beta < 1:
-            raise ValueError(f"`beta` must be between 0 and 1. Received: beta={beta!r}")
-        self.beta = beta
+        if not is_finite(beta) or not 0 < beta < 1:
+            raise ValueError(f"`beta` must be a number between 0 and 1. Received: beta={beta!r}")
+        self.beta = float(beta)
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
         binary, raw = self.each_alone(student.shape[-1]), self.logits

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
-from tfcompress.distill.objects import Logits, Outputs
+from tfcompress.distill.objects import Logits, Outputs, number
 from tfcompress.distill.output_kind import output_kind
 from tfcompress.distill.reduction import reduced
 from tfcompress.distill.taps import tried
@@ -53,13 +53,12 @@ class MutualLearning(Tracked):
             flavor.check_model(peer, "peers")
         if len({id(peer) for peer in peers}) < max(2, len(peers)):
             raise ValueError(f"`peers` must be at least two models, each once. Received: {len(peers)} models")
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or weight < 0:
-            raise ValueError(f"`weight` must be a number from 0 on. Received: weight={weight!r}")
+        weight = number("weight", weight, zero=True)
         loss = Logits(temperature=1.0) if loss is None else loss
         if not isinstance(loss, Outputs) or loss.teacher is not None or loss.student is not None:
             raise TypeError(f"`loss` must be a loss between answers, such as `Logits`. Received: loss={loss!r}")
         super().__init__(name=name)
-        self.peers, self.weight = peers, float(weight)
+        self.peers, self.weight = peers, weight
         object.__setattr__(self, "_pairs", _pairs(peers, loss))
         self.track([f"peer_{number}" for number in range(len(peers))])
 
@@ -104,8 +103,8 @@ class MutualLearning(Tracked):
     def save(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
         """Saves each peer in a file of its own: "model.keras" is "model_peer_0.keras" and so on."""
         path = Path(filepath)
-        for number, peer in enumerate(self.peers):
-            peer.save(path.with_name(f"{path.stem}_peer_{number}{path.suffix}"), overwrite=overwrite, **options)
+        for place, peer in enumerate(self.peers):
+            peer.save(path.with_name(f"{path.stem}_peer_{place}{path.suffix}"), overwrite=overwrite, **options)
 
     def train_step(self, data: Any) -> Any:
         """As Keras does it, with the labels of all peers."""

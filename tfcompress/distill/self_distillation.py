@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.scalars import is_finite, is_whole
+from tfcompress.distill.feature_losses import averaged
 from tfcompress.distill.objects import Logits, Outputs
 from tfcompress.distill.output_kind import output_kind
 from tfcompress.distill.reduction import reduced
@@ -56,8 +58,10 @@ class SelfDistiller(Tracked):
             raise TypeError(f"`loss` must be a loss between answers, such as `Logits`. Received: loss={loss!r}")
         if isinstance(exits, str) or not list(exits):
             raise ValueError(f"`exits` must be a list of at least one layer. Received: exits={exits!r}")
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"`alpha` must be from 0 to 1. Received: alpha={alpha!r}")
+        if not is_finite(alpha) or not 0 <= alpha <= 1:
+            raise ValueError(f"`alpha` must be a number from 0 to 1. Received: alpha={alpha!r}")
+        if not is_whole(hidden, 0):
+            raise ValueError(f"`hidden` must be a whole number from 0 on. Received: hidden={hidden!r}")
         super().__init__(name=name)
         taps = [Tap(model, layer, "exits") for layer in exits]
         kind = output_kind(model)
@@ -84,7 +88,7 @@ class SelfDistiller(Tracked):
         task = tf.cast(flavor.compiled_loss(self, y, y_pred, sample_weight), tf.float32)
         labeled = total = tf.constant(0.0)
         for tap, head in zip(self._taps, self.heads, strict=True):
-            answers = head(_averaged(inner[tap.key]))
+            answers = head(averaged(inner[tap.key], flavor.mask_of(inner[tap.key])))
             labeled += tf.cast(flavor.compiled_loss(self, y, answers, sample_weight), tf.float32)
             values = self._between.loss(tf.stop_gradient(y_pred), answers, y)
             total += reduced(values, weight)
@@ -94,12 +98,6 @@ class SelfDistiller(Tracked):
     def save(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
         """Saves the model without its heads."""
         self.student.save(filepath, overwrite=overwrite, **options)
-
-
-def _averaged(features: tf.Tensor) -> tf.Tensor:
-    features = tf.cast(features, tf.float32)
-    between = list(range(1, features.shape.rank - 1))
-    return tf.reduce_mean(features, axis=between) if between else features
 
 
 def _heads(model: Any, taps: list[Tap], kind: str, hidden: int) -> list[Any]:

@@ -48,8 +48,16 @@ def sample(
 
     Source: Gu et al. 2023 (MiniLLM), arXiv:2306.08543, section 2.2 (teacher-mixed sampling).
     """
+    _check_end(end, padding)
     asked = _asked(model, other, mix, temperature)
     return _written(asked, _rows(prompts, length), length, temperature == 0, np.random.default_rng(seed), end, padding)
+
+
+def _check_end(end: Any, padding: Any = 0) -> None:
+    if end is not None and not is_whole(end, 0):
+        raise ValueError(f"`end` must be a token, a whole number from 0, or None. Received: end={end!r}")
+    if not is_whole(padding, -(2**31)):
+        raise ValueError(f"`padding` must be a whole number. Received: padding={padding!r}")
 
 
 def _asked(model: Any, other: Any, mix: float, temperature: float) -> Asked:
@@ -164,6 +172,7 @@ def teacher_texts(
     """
     if not is_whole(batch_size):
         raise ValueError(f"`batch_size` must be a whole number from 1. Received: batch_size={batch_size!r}")
+    _check_end(end, padding)
     rows, asked, random = _rows(prompts, length), _asked(teacher, None, 0.0, temperature), np.random.default_rng(seed)
     parts = [
         _written(asked, rows[start : start + batch_size], length, temperature == 0, random, end, padding)
@@ -178,9 +187,8 @@ class OnPolicy(flavor.BATCHES):  # type: ignore[name-defined, misc]
         for each batch:  with probability `share` the student's own continuations of prompts, else rows of the data
 
     Batches never end: `fit` needs its `steps_per_epoch`. A batch is (tokens, next tokens, weights), each
-    [batch_size, length - 1]: what follows the prompt counts, up to the end of the text, and the prompt and what fills
-    up do not; the weights of a batch have the mean 1. Keras asks for a few batches ahead, so they are by the student as
-    it was some steps ago.
+    [batch_size, length - 1]: what follows the prompt counts, up to the end of the text (1), the prompt and what fills
+    up do not (0). Keras asks for a few batches ahead, so they are by the student as it was some steps ago.
 
     Args:
         student: the language model that is trained.
@@ -224,6 +232,7 @@ class OnPolicy(flavor.BATCHES):  # type: ignore[name-defined, misc]
             raise ValueError(f"`share` must be from 0 to 1. Received: share={share!r}")
         if not is_whole(batch_size):
             raise ValueError(f"`batch_size` must be a whole number from 1. Received: batch_size={batch_size!r}")
+        _check_end(end, padding)
         super().__init__()
         self._asked = _asked(student, teacher, mix, temperature)
         self._given, self._share, self._batch, self._mix = given, share, batch_size, mix
@@ -252,7 +261,7 @@ class OnPolicy(flavor.BATCHES):  # type: ignore[name-defined, misc]
         if self._end is not None:
             ends = (rows == self._end) * counted
             counted *= np.cumsum(ends, axis=1) - ends == 0  # the token that ends a text is its last
-        return rows[:, :-1], rows[:, 1:], counted[:, 1:] / counted[:, 1:].mean()
+        return rows[:, :-1], rows[:, 1:], counted[:, 1:]
 
     def policy_gradient(self) -> "PolicyGradient":
         """The loss of MiniLLM for these batches.
@@ -279,7 +288,8 @@ class PolicyGradient(Outputs):
     The first part is the exact divergence at each place; the second lets a token answer for what it leads to, 0 for the
     last one. The weights make up for a teacher that wrote as well: of each token its own, as in the paper, and not the
     product with those before it. Places of the prompt do not count. The paper clips its steps as PPO does and adds the
-    loss of language modelling on plain text; neither is part of this loss.
+    loss of language modelling on plain text; neither is part of this loss. On batches of `OnPolicy`, whose weights are
+    averaged for each text, a text counts by the number of tokens that were written of it.
 
     Args:
         given: tokens of the prompt, from 1.
@@ -306,6 +316,7 @@ class PolicyGradient(Outputs):
             raise ValueError(f"`given` must be a whole number from 1. Received: given={given!r}")
         if not is_finite(mix) or not 0 <= mix <= 1:
             raise ValueError(f"`mix` must be from 0 to 1. Received: mix={mix!r}")
+        _check_end(end)
         self.given, self.mix, self.end = int(given), float(mix), end
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:
@@ -324,7 +335,7 @@ class PolicyGradient(Outputs):
         ratios = tf.stop_gradient(tf.gather(log_p - log_q, tokens, batch_dims=2))
         ended = tf.cumsum(tf.cast(tokens == self.end, tf.int32), axis=1, exclusive=True) if self.end is not None else 0
         counted = tf.cast(tf.zeros_like(tokens) == ended, tf.float32)
-        later = tf.cumsum(ratios * counted, axis=1, exclusive=True, reverse=True)
+        later = tf.cumsum(tf.math.multiply_no_nan(ratios, counted), axis=1, exclusive=True, reverse=True)
         count = tf.cumsum(counted, axis=1, exclusive=True, reverse=True)
         reward = later / tf.maximum(count, 1.0)
         terms = losses.divergence(log_q, log_p) - reward * tf.gather(log_q, tokens, batch_dims=2)

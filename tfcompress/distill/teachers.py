@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.scalars import is_finite
 from tfcompress.distill.output_kind import answers_kind, output_kind
 from tfcompress.distill.taps import Seen, Tap, computed
 
@@ -119,12 +120,12 @@ class Ensemble(Teacher):
         self.teachers = [resolve(teacher) for teacher in teachers]
         if not self.teachers:
             raise ValueError("`teacher` must hold at least one teacher. Received: none")
-        given = np.ones(len(self.teachers)) if weights is None else np.asarray(weights, np.float64)
-        if given.shape != (len(self.teachers),) or (given < 0).any() or not given.sum() > 0:
+        given = [1.0] * len(self.teachers) if weights is None else list(weights) if np.iterable(weights) else [weights]
+        if len(given) != len(self.teachers) or not all(is_finite(w) and w >= 0 for w in given) or not sum(given) > 0:
             raise ValueError(
                 f"`weights` must be {len(self.teachers)} numbers from 0 on, not all 0. Received: weights={weights!r}"
             )
-        self.weights = [float(w) for w in given / given.sum()]
+        self.weights = [float(w) / float(sum(given)) for w in given]
         self.kind_of(0)
         self.output_names = self.teachers[0].output_names
         self.compiles = all(teacher.compiles for teacher in self.teachers)
@@ -179,6 +180,10 @@ class Ensemble(Teacher):
                 for place, tensor in enumerate(flavor.flatten(outputs))
             ]
             rows.append(flat)
+        shapes = [[answer.shape for answer in row] for row in rows]
+        if not all(one.is_compatible_with(other) for row in shapes for one, other in zip(shapes[0], row, strict=True)):
+            received = [[tuple(shape) for shape in row] for row in shapes]
+            raise ValueError(f"`teacher` must hold teachers with outputs of the same shapes. Received: {received}")
         means = [self._mean(*answers) for answers in zip(*rows, strict=True)]
         inner = {f"{n}/{key}": value for n, (_, seen) in enumerate(found) for key, value in seen.items()}
         return flavor.pack_like(found[0][0], means), inner
