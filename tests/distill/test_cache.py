@@ -85,6 +85,16 @@ def test_a_run_that_was_killed_before_it_said_so_is_taken_up(tmp_path):
     assert Stored(tmp_path).shape == (3,)
 
 
+def test_two_runs_do_not_write_in_one_folder(tmp_path):
+    def teacher(x):
+        with pytest.raises(CompressionError, match=r"another run writes .*soft_labels.json'"):
+            cache_teacher(Counting(), X, tmp_path, verbose=0)
+        return x
+
+    assert len(cache_teacher(teacher, X, tmp_path, verbose=0)) == 24
+    assert not list(tmp_path.glob("*.lock"))
+
+
 def test_datasets_with_labels_and_rows_in_dicts(tmp_path):
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(7)
     stored = cache_teacher(lambda x: 2.0 * x, data, tmp_path / "pairs", verbose=0)

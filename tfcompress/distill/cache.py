@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.errors import CompressionError
 from tfcompress.core.scalars import is_whole
+from tfcompress.distill.lock import alone
 from tfcompress.distill.output_kind import answers_kind
 from tfcompress.distill.stored import META, VERSION, Rows, Stored, fingerprints, read_meta, shards
 from tfcompress.distill.teachers import Judged, resolve
@@ -50,7 +51,7 @@ def cache_teacher(
     Raises:
         ValueError: no data, a wrong number, or the folder holds answers to other data, of another kind or of another
             teacher.
-        CompressionError: the teacher's answers are not finite.
+        CompressionError: the teacher's answers are not finite, or another run writes in the folder.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +64,6 @@ def cache_teacher(
             raise ValueError(f"`{name}` must be a whole number from 1. Received: {name}={value!r}")
     path, asked = Path(path), resolve(teacher)
     path.mkdir(parents=True, exist_ok=True)
-    folder = _Folder(path, None if isinstance(asked, Judged) else asked.kind, shard_rows)
 
     def ask(x: Any) -> Any:
         return asked(x)[0]
@@ -71,7 +71,8 @@ def cache_teacher(
     # Keras converts the calls of layers itself where they need it.
     ask = tf.function(ask, autograph=False) if asked.compiles else ask
     seen = 0
-    with _Bar(verbose) as bar:
+    with alone(path / META), _Bar(verbose) as bar:
+        folder = _Folder(path, None if isinstance(asked, Judged) else asked.kind, shard_rows)
         for x in _batches(dataset, batch_size):
             prints = fingerprints(x).numpy()
             known = folder.known(prints)
@@ -79,9 +80,9 @@ def cache_teacher(
                 folder.take(prints, known, _answers(ask, x))
             seen += len(prints)
             bar.add(len(prints))
-    if not seen:
-        raise ValueError("`dataset` is empty: at least one row is needed")
-    folder.finish()
+        if not seen:
+            raise ValueError("`dataset` is empty: at least one row is needed")
+        folder.finish()
     return Stored(path)
 
 
