@@ -15,7 +15,8 @@ from tfcompress.core.scalars import is_whole
 from tfcompress.distill.lock import alone
 from tfcompress.distill.output_kind import answers_kind
 from tfcompress.distill.stored import META, VERSION, Rows, Stored, fingerprints, read_meta, shards
-from tfcompress.distill.teachers import Judged, resolve
+from tfcompress.distill.teacher import Judged
+from tfcompress.distill.teachers import resolve
 
 _TOLERANCE = 2e-3
 

@@ -13,7 +13,7 @@ from tfcompress.distill.objects import DistillationLoss, Foreign, Outputs, resol
 from tfcompress.distill.output_kind import output_kind, probabilities_layer
 from tfcompress.distill.reduction import reduced
 from tfcompress.distill.taps import Given, Seen, Tap, computed, tried_on, tried_on_zeros
-from tfcompress.distill.teachers import Teacher
+from tfcompress.distill.teacher import Teacher
 from tfcompress.distill.teachers import resolve as resolve_teacher
 from tfcompress.distill.tracked import Tracked
 

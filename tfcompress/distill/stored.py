@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcompress.core import flavor
-from tfcompress.distill.teachers import Teacher
+from tfcompress.distill.teacher import Teacher
 
 META = "soft_labels.json"
 VERSION = 1

@@ -1,7 +1,7 @@
-"""What can teach: a Keras model, several, a function of tensors, a SavedModel, a `.tflite` file, stored answers."""
+"""Whatever can teach, as a `Teacher`: a Keras model, several, a function of tensors, a file, stored answers."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,61 +11,11 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.scalars import is_finite
-from tfcompress.distill.output_kind import answers_kind, output_kind
+from tfcompress.distill.output_kind import output_kind
+from tfcompress.distill.stored import META, Stored
 from tfcompress.distill.taps import Seen, Tap, computed
-
-
-class Teacher:
-    """Answers to a batch of inputs, with or without tensors from inside.
-
-    Attributes:
-        kind: what the answers are: "logits", "softmax" or "sigmoid"; of several outputs, the first.
-        compiles: whether XLA can compile what it computes.
-        output_names: of several outputs, their names in the order in which they are flattened; None where unknown.
-    """
-
-    kind = "logits"
-    compiles = True
-    output_names: list[str] | None = None
-
-    @property
-    def variables(self) -> list[Any]:
-        """The variables of Keras models that teach."""
-        return []
-
-    def tap(self, wanted: Any) -> str:
-        """The key under which `__call__` gives an inner tensor.
-
-        Raises:
-            ValueError: there is no such tensor, or this kind of teacher shows none.
-        """
-        raise ValueError(
-            f"`teacher` shows no inner tensors, being a {type(self).__name__.lower()}; only its output can be used. "
-            f"Received: teacher={wanted!r}"
-        )
-
-    def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
-        """Answers [batch, ...] and the tapped tensors; no gradient flows into either."""
-        raise TypeError(f"{type(self).__name__} must define __call__")
-
-    def tried(self, x: Any) -> tuple[Any, dict[str, Any]]:
-        """Answers to a row that is in no data: what shapes they have."""
-        return self(x)
-
-    def kind_of(self, place: int) -> str:
-        """What the answers of one of several outputs are, counted in the order in which they are flattened."""
-        return self.kind
-
-    def kind_of_tap(self, key: str) -> str:
-        """What a tapped tensor is: "logits", "softmax" or "sigmoid"."""
-        return "logits"
-
-    def ask_by(self, names: Sequence[str]) -> None:
-        """Takes over the names of the student's inputs, in the order in which a list of inputs is given."""
-
-    def evaluated(self, x: Any) -> tuple[Any, dict[str, Any], tf.Tensor | None]:
-        """Answers and tapped tensors for rows that are not trained on, and which rows [batch] have any (None: all)."""
-        return *self(x), None
+from tfcompress.distill.teacher import Judged, Teacher, stopped
+from tfcompress.distill.teacher_files import File, Saved
 
 
 class Model(Teacher):
@@ -96,7 +46,7 @@ class Model(Teacher):
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
         outputs = computed(self.model, list(self._taps.values()), self._seen, x, training=False)
-        return _stopped(outputs), _stopped(dict(self._seen.values))
+        return stopped(outputs), stopped(dict(self._seen.values))
 
 
 class Ensemble(Teacher):
@@ -197,26 +147,6 @@ def _unified(outputs: tf.Tensor, kind: str, wanted: str) -> tf.Tensor:
     return tf.nn.softmax(outputs) if wanted == "softmax" and kind == "logits" else outputs
 
 
-class Judged(Teacher):
-    """A teacher that does not say what its answers are: those to a try are looked at.
-
-    "softmax" where they are probabilities that sum to one along the last axis, else "logits"; the `from_logits` of a
-    loss says what cannot be seen, such as sigmoid outputs.
-    """
-
-    def __init__(self) -> None:
-        self._kinds: list[str] = []
-
-    def tried(self, x: Any) -> tuple[Any, dict[str, Any]]:
-        answers, inner = self(x)
-        self._kinds = [answers_kind(answer) for answer in flavor.flatten(answers)]
-        self.kind = self._kinds[0]
-        return answers, inner
-
-    def kind_of(self, place: int) -> str:
-        return self._kinds[place] if place < len(self._kinds) else self.kind
-
-
 class Function(Judged):
     """Any function of tensors: a loaded SavedModel, a model of another library behind `tf.numpy_function`."""
 
@@ -231,91 +161,11 @@ class Function(Judged):
         return answers
 
     def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
-        answers = _stopped(self.function(x))
+        answers = stopped(self.function(x))
         for tensor, shape in zip(flavor.flatten(answers), self._shapes, strict=False):
             if tensor.shape.rank is None:
                 tensor.set_shape((None, *([None] * (len(shape) - 1)), *shape[-1:]))
         return answers, {}
-
-
-class Saved(Judged):
-    """A SavedModel's signature `serving_default`; several inputs are matched by their names."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        loaded = tf.saved_model.load(os.fspath(path))
-        if "serving_default" not in loaded.signatures:
-            raise ValueError(
-                f"`teacher` must have the signature 'serving_default'. Received: {path}, with {list(loaded.signatures)}"
-            )
-        self._loaded = loaded  # its variables live as long as this object
-        self._signature = loaded.signatures["serving_default"]
-        self._wanted = self._signature.structured_input_signature[1]
-        self._order: list[str] = []
-
-    def ask_by(self, names: Sequence[str]) -> None:
-        self._order = list(names)
-
-    def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
-        feeds = self._feeds(x)
-        outputs = self._signature(**{name: tf.cast(value, self._wanted[name].dtype) for name, value in feeds.items()})
-        return _stopped(next(iter(outputs.values())) if len(outputs) == 1 else outputs), {}
-
-    def _feeds(self, x: Any) -> dict[str, Any]:
-        """Inputs by the signature's names, which come in no order of the user's."""
-        flat = flavor.flatten(x)
-        if len(self._wanted) == len(flat) == 1:
-            return dict.fromkeys(self._wanted, flat[0])
-        given = x if isinstance(x, Mapping) else dict(zip(self._order, flat, strict=False))
-        if set(given) != set(self._wanted) or len(flat) != len(self._wanted):
-            received = sorted(given) if given else f"a list of {len(flat)} inputs without names"
-            raise ValueError(
-                f"`x` must be a dict with the inputs {sorted(self._wanted)} of the SavedModel, or a list for a student "
-                f"whose inputs have these names. Received: {received}"
-            )
-        return {name: given[name] for name in self._wanted}
-
-
-class File(Teacher):
-    """A `.tflite` file, run row by row on this machine's runtime: slow, so store its answers (`cache_teacher`).
-
-    What its answers are is told by the operator that makes them: SOFTMAX, LOGISTIC, or any other for logits.
-    """
-
-    compiles = False
-
-    def __init__(self, file: Any) -> None:
-        # Only this kind of teacher needs files and their runtime.
-        from tflite_export.flatbuffer import content_of, read
-        from tflite_export.runner import Runner
-
-        self._runner = Runner(file)
-        if len(self._runner.outputs) != 1:
-            raise ValueError(f"`teacher` must be a file with one output. Received: {list(self._runner.outputs)}")
-        (port,) = self._runner.outputs.values()
-        self._shape = tuple(port.tensor.shape[1:])
-        model = read(content_of(file))
-        self.kind = _made_by(model.subgraphs[model.signature().subgraph], port.tensor.index)
-
-    def __call__(self, x: Any) -> tuple[Any, dict[str, Any]]:
-        names = list(x) if isinstance(x, Mapping) else None
-
-        def run(*arrays: np.ndarray) -> np.ndarray:
-            given = dict(zip(names, arrays, strict=True)) if names else list(arrays) if len(arrays) > 1 else arrays[0]
-            return np.asarray(self._runner(given), np.float32)
-
-        answers = tf.numpy_function(run, list(x.values()) if names else flavor.flatten(x), tf.float32)
-        answers.set_shape([None, *self._shape])
-        return _stopped(answers), {}
-
-
-def _made_by(graph: Any, tensor: int) -> str:
-    """The kind of a file's tensor, by its operator behind those that hand values on."""
-    operator = graph.maker.get(tensor)
-    while operator is not None and operator.kind in ("DEQUANTIZE", "QUANTIZE", "RESHAPE", "CAST"):
-        operator = graph.maker.get(operator.inputs[0])
-    kinds = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
-    return "logits" if operator is None else kinds.get(operator.kind, "logits")
 
 
 def resolve(teacher: Any) -> Teacher:
@@ -351,8 +201,6 @@ def resolve(teacher: Any) -> Teacher:
 
 
 def _at(path: Path) -> Teacher:
-    from tfcompress.distill.stored import META, Stored
-
     if path.suffix == ".tflite":
         return File(path)
     if (path / META).is_file():
@@ -363,7 +211,3 @@ def _at(path: Path) -> Teacher:
         f"`teacher` must be a .tflite file, the folder of a SavedModel, or of answers stored by `cache_teacher`. "
         f"Received: {os.fspath(path)!r}" + ("" if path.exists() else ", which does not exist")
     )
-
-
-def _stopped(structure: Any) -> Any:
-    return tf.nest.map_structure(tf.stop_gradient, structure)
