@@ -54,6 +54,62 @@ def test_files_join_an_adapted_model_or_overwrite_an_adapter_of_it(tmp_path):
     np.testing.assert_array_equal(fresh(X), before)
 
 
+def with_statistics(name, seed):
+    """An adapter beside a normalization that is trained itself; numbers of their own in both."""
+    adapted = stir(tfc.add_lora(network(), 2, train="norm", name=name), name, seed)
+    norm = adapted.get_layer("norm")
+    norm.set_weights([w + seed for w in norm.get_weights()])
+    return adapted
+
+
+@pytest.mark.parametrize("known", [["two"], ["one", "two"]])
+def test_a_layer_that_was_trained_itself_is_not_changed_under_other_adapters(known, tmp_path):
+    tfc.lora.save(with_statistics("one", 1), tmp_path / "one.npz")
+    model = with_statistics(known[0], 2)
+    for name in known[1:]:
+        model = stir(tfc.add_lora(model, 2, name=name), name, 3)
+    before = {}
+    for name in (None, *known):
+        tfc.lora.activate(model, name)
+        before[name] = np.asarray(model(X))
+    with pytest.raises(
+        ValueError,
+        match=r"`path` must not change 'norm' in a model that has adapters \(two\): it keeps statistics.*one\.npz'",
+    ):
+        tfc.lora.load(model, tmp_path / "one.npz")
+    for name in (None, *known):
+        tfc.lora.activate(model, name)
+        np.testing.assert_array_equal(model(X), before[name])
+
+
+def test_a_frozen_layer_is_not_trained_itself_under_other_adapters(tmp_path):
+    tfc.lora.save(tfc.add_lora(network(), 2, train="norm", name="one"), tmp_path / "one.npz")
+    with pytest.raises(ValueError, match=r"`path` must not change 'norm' in a model that has adapters \(two\)"):
+        tfc.lora.load(tfc.add_lora(network(), 2, name="two"), tmp_path / "one.npz")
+
+
+def test_a_layer_that_was_trained_itself_replaces_the_one_of_the_same_adapter(tmp_path):
+    saved = with_statistics("one", 1)
+    tfc.lora.save(saved, tmp_path / "one.npz")
+    loaded = tfc.lora.load(with_statistics("one", 2), tmp_path / "one.npz")
+    np.testing.assert_array_equal(loaded(X), saved(X))
+    assert loaded.get_layer("norm").trainable
+
+
+def test_adapters_that_share_a_layer_that_was_trained_itself_join_again(tmp_path):
+    both = stir(tfc.add_lora(with_statistics("one", 1), 2, name="two"), "two", 2)
+    for name in ("one", "two"):
+        tfc.lora.save(both, tmp_path / name, name)
+    loaded = tfc.lora.load(tfc.lora.load(network(), tmp_path / "one"), tmp_path / "two")
+    for model in (loaded, tfc.lora.load(loaded, tmp_path / "one")):
+        for name in ("one", "two"):
+            tfc.lora.activate(both, name)
+            tfc.lora.activate(model, name)
+            np.testing.assert_array_equal(model(X), both(X))
+            assert sorted(tuple(w.shape) for w in model.trainable_weights) == [
+                (2, 4), (2, 24), (2, 24), (16, 2), (24, 2), (24, 2)]  # fmt: skip
+
+
 def test_places_and_bases_that_there_are_not_are_refused(tmp_path):
     adapted = tfc.add_lora(network(), 2)
     with pytest.raises(FileNotFoundError, match=r"`path` must lie in a folder that exists.*nowhere"):

@@ -152,6 +152,20 @@ def shapes_of(operation: Any) -> dict[str, tuple[int, ...]]:
     return dict(zip(named_weights(inner_of(operation)), (shape for _, shape in weight_shapes(operation)), strict=True))
 
 
+def shared_state(refused: str, known: Sequence[str], received: str) -> ValueError:
+    """The error for a layer that would learn itself although adapters that the model has compute with it as it is.
+
+    Args:
+        refused: the argument, and what it must not do to which layer.
+        known: the names of those adapters.
+        received: what was given.
+    """
+    return ValueError(
+        f"{refused} in a model that has adapters ({', '.join(known)}): it keeps statistics, so that it has one state "
+        f"for all of them. Received: {received}"
+    )
+
+
 def check_adaptable(model: Any, base: Any, name: Any) -> None:
     """Refuse what cannot have an adapter of this name on a base of this kind.
 

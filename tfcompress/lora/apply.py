@@ -5,7 +5,7 @@ from typing import Any
 from tfcompress.core.scalars import is_finite, is_whole
 from tfcompress.core.select import matcher
 from tfcompress.core.transformed import Transformed
-from tfcompress.lora.adapted import Adapted, check_adaptable, inner_of, shapes_of
+from tfcompress.lora.adapted import Adapted, check_adaptable, inner_of, shapes_of, shared_state
 from tfcompress.lora.adapter import Adapter
 from tfcompress.lora.folding import foldings, learned_weights
 from tfcompress.lora.names import activate, members
@@ -98,10 +98,7 @@ def _whole(operation: Any, known: list[str]) -> tuple[dict[str, Adapter] | None,
     if isinstance(operation, Transformed) or learned == len(shapes):
         return {name: Adapter(shape, None) for name, shape in shapes.items()}, None
     if known:
-        raise ValueError(
-            f"`train` must not select {operation.name!r} in a model that has adapters ({', '.join(known)}): it keeps "
-            f"statistics, so that it has one state for all of them. Received: {type(operation).__name__}"
-        )
+        raise shared_state(f"`train` must not select {operation.name!r}", known, type(operation).__name__)
     return None, None
 
 

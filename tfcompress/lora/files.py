@@ -18,7 +18,7 @@ import numpy as np
 
 from tfcompress.core import flavor
 from tfcompress.core.transformed import named_weights
-from tfcompress.lora.adapted import Adapted, Plan, check_adaptable, shapes_of
+from tfcompress.lora.adapted import Adapted, Plan, check_adaptable, inner_of, shapes_of, shared_state
 from tfcompress.lora.adapter import Adapter
 from tfcompress.lora.base import TABLES, Packed
 from tfcompress.lora.names import activate, active, adapters, deltas, members
@@ -101,7 +101,9 @@ def load(model: Any, path: str | os.PathLike[str], *, name: str | None = None, b
 
     Raises:
         TypeError: not a model of this Keras flavor.
-        ValueError: the file holds no adapters, or they do not fit the model or its adapter of this name.
+        ValueError: the file holds no adapters, or they do not fit the model or its adapter of this name; it holds a
+            layer that was trained itself (one with statistics), and the model has other adapters and another state of
+            that layer.
         FileNotFoundError: there is no such file.
 
     >>> from tfcompress.core.flavor import keras
@@ -126,7 +128,7 @@ def load(model: Any, path: str | os.PathLike[str], *, name: str | None = None, b
         object.__setattr__(adapted, "notes", dict(work.notes))
     else:
         adapted = work.made(_plan(about["entries"], path))
-    _fill(adapted, name, about["entries"], arrays, path)
+    _fill(adapted, work, about["entries"], arrays, path)
     activate(adapted, name)
     return adapted
 
@@ -150,9 +152,13 @@ def _plan(entries: list[dict[str, Any]], path: str | os.PathLike[str]) -> Plan:
     return plan
 
 
-def _fill(model: Any, name: str, entries: list[dict[str, Any]], arrays: dict[str, np.ndarray], path: Any) -> None:
-    """Give the adapter of this name the values of a file; each part must fit."""
-    places = {(wrapper.name, weight): adapter for wrapper, weight, adapter in members(model, name)}
+def _fill(model: Any, work: Adapted, entries: list[dict[str, Any]], arrays: dict[str, np.ndarray], path: Any) -> None:
+    """Give the adapter that the model has got the values of a file; each part must fit.
+
+    A layer that was trained itself computes for adapters of other names too: where the model has some, it must be in
+    the file what it is in the model, and is frozen.
+    """
+    places = {(wrapper.name, weight): adapter for wrapper, weight, adapter in members(model, work.name)}
     own = {(part.name, weight): v for part in _trained_themselves(model) for weight, v in named_weights(part).items()}
     wanted = {(entry["layer"], entry["weight"]) for entry in entries}
     extra = [f"{layer}/{weight}" for layer, weight in places if (layer, weight) not in wanted]
@@ -162,6 +168,7 @@ def _fill(model: Any, name: str, entries: list[dict[str, Any]], arrays: dict[str
             f"`path` must hold an adapter of this model. Received: path={os.fspath(path)!r}, for which {model.name!r} "
             f"lacks {sorted(lacking)} and the file lacks {sorted(extra)}"
         )
+    others = [name for name in work.known if name != work.name]
     for number, entry in enumerate(entries):
         key = (entry["layer"], entry["weight"])
         parts = places[key].parts() if entry["adapter"] else {"value": np.asarray(flavor.read(own[key]))}
@@ -170,8 +177,13 @@ def _fill(model: Any, name: str, entries: list[dict[str, Any]], arrays: dict[str
         _check_shapes(path, "/".join(key), {part: value.shape for part, value in given.items()}, shapes)
         if entry["adapter"]:
             places[key].set_parts(given, entry["adapter"]["alpha"])
-        else:
+        elif not others:
             own[key].assign(given["value"])
+        elif not (says(work.notes, key[0], TRAINED) and np.array_equal(given["value"], parts["value"])):
+            raise shared_state(f"`path` must not change {key[0]!r}", others, f"path={os.fspath(path)!r}")
+    if others:
+        for layer in _trained_themselves(model):
+            inner_of(layer).trainable = False
 
 
 def _check_shapes(path: str | os.PathLike[str], place: str, received: Any, expected: Any) -> None:
