@@ -70,6 +70,22 @@ class LossOfTwo(layers.Layer):
         return shape
 
 
+@keras.utils.register_keras_serializable("lora_tests")
+class LossOfNormed(LossOfTwo):
+    """Closed too, with a normalization in place of the first dense layer."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.one = layers.BatchNormalization()
+
+
+def closed_network():
+    """A closed layer with statistics, which has a matrix of 16 x 16, and a head of 16 x 4."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16,))
+    return keras.Model(inputs, layers.Dense(4, name="head")(LossOfNormed(name="closed")(inputs)), name="closed_network")
+
+
 def fit(model, epochs=2, x=X, y=Y, eager=True):
     """Eager unless asked otherwise: a few steps take less time than their graph."""
     model.compile(keras.optimizers.Adam(1e-2), "mse", run_eagerly=eager)

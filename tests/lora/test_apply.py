@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import tfcompress as tfc
 from tests.core.composites import make
-from tests.lora.small import X, fit, language_model, network, stir, values
+from tests.lora.small import X, closed_network, fit, language_model, network, stir, values
 from tests.zoo import keras, layers
 from tfcompress.core.transformed import named_weights
 from tfcompress.lora.names import members
@@ -105,6 +105,22 @@ def test_layers_that_are_to_be_trained_whole_are_and_the_base_keeps_them():
     mean = adapted.get_layer("norm").get_weights()[2]
     assert mean.any(), "a normalization that is trained keeps its statistics"
     assert "trained itself" in adapted.notes["norm"]
+
+
+@pytest.mark.parametrize("base", [None, "int4"])
+def test_statistics_are_no_weights_of_an_adapter(base):
+    one = tfc.add_lora(closed_network(), 2, base=base, name="one")
+    assert {weight for wrapper, weight, _ in members(one, "one") if wrapper.name == "closed"} == {"kernel"}
+    for model in (one, tfc.add_lora(closed_network(), 2, base=base, select="head", name="one")):
+        with pytest.raises(ValueError, match=r"`train` must not select 'closed' in a model that has adapters \(one\)"):
+            tfc.add_lora(model, 2, train="closed", name="two")
+
+
+def test_a_layer_whose_matrix_is_packed_is_trained_whole():
+    one = tfc.add_lora(network(), 2, base="int4", name="one")
+    two = tfc.add_lora(one, 2, select="first", train="head", name="two")
+    assert sorted(tuple(w.shape) for w in two.trainable_weights) == [(2, 24), (4,), (16, 2), (24, 4)]
+    np.testing.assert_allclose(two(X), one(X), atol=1e-5)  # both compute what the base does
 
 
 def test_layers_called_twice_have_one_adapter():

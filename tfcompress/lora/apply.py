@@ -93,12 +93,12 @@ def add_lora(
 
 def _whole(operation: Any, known: list[str]) -> tuple[dict[str, Adapter] | None, None]:
     """A copy of each weight; a layer with statistics has none, because its own call changes them."""
-    shapes = shapes_of(operation)
-    learned = 0 if isinstance(operation, Transformed) else len(learned_weights(operation))
-    if isinstance(operation, Transformed) or learned == len(shapes):
+    shapes, inner = shapes_of(operation), inner_of(operation)
+    packed = [name for name in shapes if isinstance(operation, Transformed) and operation.held(name) is not None]
+    if len(learned_weights(inner)) + len(packed) == len(shapes):
         return {name: Adapter(shape, None) for name, shape in shapes.items()}, None
     if known:
-        raise shared_state(f"`train` must not select {operation.name!r}", known, type(operation).__name__)
+        raise shared_state(f"`train` must not select {inner.name!r}", known, type(inner).__name__)
     return None, None
 
 
