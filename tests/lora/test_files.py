@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfcompress as tfc
-from tests.lora.small import X, network, stir
+from tests.lora.small import X, closed_network, network, stir
 from tests.zoo import keras, layers
 
 
@@ -108,6 +109,27 @@ def test_adapters_that_share_a_layer_that_was_trained_itself_join_again(tmp_path
             np.testing.assert_array_equal(model(X), both(X))
             assert sorted(tuple(w.shape) for w in model.trainable_weights) == [
                 (2, 4), (2, 24), (2, 24), (16, 2), (24, 2), (24, 2)]  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16", "float16"])
+def test_own_weights_of_less_than_32_bits_survive(policy, tmp_path):
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        adapted = stir(tfc.add_lora(closed_network(), 1, select="head", train="closed"))
+        own = adapted.get_layer("closed").weights
+        assert any(policy in str(w.dtype) for w in own) == (not policy.startswith("mixed"))
+        for number, weight in enumerate(own):
+            weight.assign(tf.cast(tf.fill(weight.shape, 1 + number / 8), weight.dtype))
+        tfc.lora.save(adapted, tmp_path / "a.npz")
+        with np.load(tmp_path / "a.npz") as file:
+            saved = [file[key] for key in file.files if key.endswith("value")]
+        assert sorted((array.dtype.name, float(array.flat[0])) for array in saved) == [
+            ("float32", 1 + number / 8) for number in range(6)]  # fmt: skip
+        loaded = tfc.lora.load(closed_network(), tmp_path / "a.npz")
+        np.testing.assert_array_equal(tf.cast(loaded(X), "float32"), tf.cast(adapted(X), "float32"))
+        assert [w.dtype for w in loaded.weights] == [w.dtype for w in adapted.weights]
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
 
 
 def test_places_and_bases_that_there_are_not_are_refused(tmp_path):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.transformed import named_weights
@@ -61,7 +62,7 @@ def save(model: Any, path: str | os.PathLike[str], name: str | None = None) -> N
         entries.append({"layer": wrapper.name, "weight": weight, "adapter": config})
     for layer in _trained_themselves(model):
         for weight, variable in named_weights(layer).items():
-            arrays[f"{len(entries)}/value"] = np.asarray(flavor.read(variable))
+            arrays[f"{len(entries)}/value"] = _numbers(variable)
             entries.append({"layer": layer.name, "weight": weight, "adapter": None})
     kinds = sorted({s.kind for w, n, _ in deltas(model) for s in w.transforms[n] if isinstance(s, Packed)})
     about = {"format": _FORMAT, "name": name, "base": kinds[0] if kinds else None, "entries": entries}
@@ -71,6 +72,12 @@ def save(model: Any, path: str | os.PathLike[str], name: str | None = None) -> N
 def _trained_themselves(model: Any) -> Iterator[Any]:
     notes = getattr(model, "notes", {})
     yield from (layer for layer in model.layers if says(notes, layer.name, TRAINED))
+
+
+def _numbers(variable: Any) -> np.ndarray:
+    """The value of a layer's own weight for a file: float32 holds bfloat16, which NumPy does not know, and float16."""
+    value = flavor.read(variable)
+    return np.asarray(tf.cast(value, tf.float32) if value.dtype.is_floating else value)
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -171,7 +178,7 @@ def _fill(model: Any, work: Adapted, entries: list[dict[str, Any]], arrays: dict
     others = [name for name in work.known if name != work.name]
     for number, entry in enumerate(entries):
         key = (entry["layer"], entry["weight"])
-        parts = places[key].parts() if entry["adapter"] else {"value": np.asarray(flavor.read(own[key]))}
+        parts = places[key].parts() if entry["adapter"] else {"value": _numbers(own[key])}
         given = {part: arrays[f"{number}/{part}"] for part in parts if f"{number}/{part}" in arrays}
         shapes = {part: value.shape for part, value in parts.items()}
         _check_shapes(path, "/".join(key), {part: value.shape for part, value in given.items()}, shapes)
