@@ -132,6 +132,28 @@ def test_own_weights_of_less_than_32_bits_survive(policy, tmp_path):
         keras.mixed_precision.set_global_policy("float32")
 
 
+def test_a_layer_that_was_trained_itself_is_saved_without_adapters_that_it_got_later(tmp_path):
+    one = stir(tfc.add_lora(closed_network(), 1, select="head", train="closed", name="one"), "one")
+    closed = one.get_layer("closed")
+    closed.set_weights([w + 0.5 for w in closed.get_weights()])
+    two = stir(tfc.add_lora(one, 2, select="closed", name="two"), "two")
+    tfc.lora.save(two, tmp_path / "one.npz", "one")
+    np.testing.assert_array_equal(tfc.lora.load(closed_network(), tmp_path / "one.npz")(X), one(X))
+    np.testing.assert_array_equal(tfc.lora.load(two, tmp_path / "one.npz")(X), one(X))
+
+
+def test_what_was_trained_itself_and_an_adapter_do_not_fit_each_other(tmp_path):
+    """The same places in both files: weights of the closed layer itself, and an adapter of its matrix."""
+    itself = tfc.add_lora(closed_network(), 1, select="head", train="closed")
+    adapted = tfc.add_lora(closed_network(), 1)
+    tfc.lora.save(itself, tmp_path / "itself.npz")
+    tfc.lora.save(adapted, tmp_path / "adapted.npz")
+    with pytest.raises(ValueError, match=r"(?s)of this model.*lacks \['closed/beta'.* the file lacks \['closed/kernel"):
+        tfc.lora.load(adapted, tmp_path / "itself.npz")
+    with pytest.raises(ValueError, match=r"(?s)of this model.*lacks \['closed/kernel'\] and the file lacks \[\]"):
+        tfc.lora.load(itself, tmp_path / "adapted.npz")
+
+
 def test_places_and_bases_that_there_are_not_are_refused(tmp_path):
     adapted = tfc.add_lora(network(), 2)
     with pytest.raises(FileNotFoundError, match=r"`path` must lie in a folder that exists.*nowhere"):

@@ -70,8 +70,9 @@ def save(model: Any, path: str | os.PathLike[str], name: str | None = None) -> N
 
 
 def _trained_themselves(model: Any) -> Iterator[Any]:
+    """The layers without wrappers: adapters that they got later are none of their weights."""
     notes = getattr(model, "notes", {})
-    yield from (layer for layer in model.layers if says(notes, layer.name, TRAINED))
+    yield from (inner_of(layer) for layer in model.layers if says(notes, layer.name, TRAINED))
 
 
 def _numbers(variable: Any) -> np.ndarray:
@@ -167,9 +168,10 @@ def _fill(model: Any, work: Adapted, entries: list[dict[str, Any]], arrays: dict
     """
     places = {(wrapper.name, weight): adapter for wrapper, weight, adapter in members(model, work.name)}
     own = {(part.name, weight): v for part in _trained_themselves(model) for weight, v in named_weights(part).items()}
-    wanted = {(entry["layer"], entry["weight"]) for entry in entries}
-    extra = [f"{layer}/{weight}" for layer, weight in places if (layer, weight) not in wanted]
-    lacking = [f"{layer}/{weight}" for layer, weight in wanted if (layer, weight) not in {**places, **own}]
+    learned = {(entry["layer"], entry["weight"]) for entry in entries if entry["adapter"]}
+    states = {(entry["layer"], entry["weight"]) for entry in entries if not entry["adapter"]}
+    extra = [f"{layer}/{weight}" for layer, weight in places.keys() - learned]
+    lacking = [f"{layer}/{weight}" for layer, weight in (learned - places.keys()) | (states - own.keys())]
     if lacking or extra:
         raise ValueError(
             f"`path` must hold an adapter of this model. Received: path={os.fspath(path)!r}, for which {model.name!r} "
@@ -190,7 +192,7 @@ def _fill(model: Any, work: Adapted, entries: list[dict[str, Any]], arrays: dict
             raise shared_state(f"`path` must not change {key[0]!r}", others, f"path={os.fspath(path)!r}")
     if others:
         for layer in _trained_themselves(model):
-            inner_of(layer).trainable = False
+            layer.trainable = False
 
 
 def _check_shapes(path: str | os.PathLike[str], place: str, received: Any, expected: Any) -> None:
