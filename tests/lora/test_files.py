@@ -142,6 +142,21 @@ def test_a_layer_that_was_trained_itself_is_saved_without_adapters_that_it_got_l
     np.testing.assert_array_equal(tfc.lora.load(two, tmp_path / "one.npz")(X), one(X))
 
 
+def test_an_adapter_of_a_layer_that_was_trained_itself_before_joins_it_or_a_plain_model(tmp_path):
+    one = stir(tfc.add_lora(closed_network(), 1, select="head", train="closed", name="one"), "one")
+    closed = one.get_layer("closed")
+    closed.set_weights([w + 0.5 for w in closed.get_weights()])
+    two = stir(tfc.add_lora(one, 2, select="closed", name="two"), "two")
+    tfc.lora.save(two, tmp_path / "two.npz")
+    plain = tfc.lora.load(closed_network(), tmp_path / "two.npz")
+    for model in (one, two, closed_network(), plain):
+        loaded = tfc.lora.load(model, tmp_path / "two.npz")
+        np.testing.assert_array_equal(loaded(X), two(X))
+        assert [tuple(w.shape) for w in loaded.trainable_weights] == [(16, 2), (2, 16)]
+    tfc.lora.save(plain, tmp_path / "again.npz")
+    np.testing.assert_array_equal(tfc.lora.load(closed_network(), tmp_path / "again.npz")(X), two(X))
+
+
 def test_what_was_trained_itself_and_an_adapter_do_not_fit_each_other(tmp_path):
     """The same places in both files: weights of the closed layer itself, and an adapter of its matrix."""
     itself = tfc.add_lora(closed_network(), 1, select="head", train="closed")

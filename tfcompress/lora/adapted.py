@@ -36,6 +36,7 @@ class Adapted:
         flat: the traced copy.
         reasons: what is to be noted of layers, grows by `made`.
         known: the names of the adapters that the model has.
+        trained: the names of the layers that were trained themselves.
     """
 
     def __init__(self, model: Any, base: str | None, name: str) -> None:
@@ -43,6 +44,7 @@ class Adapted:
         self.flat = trace(model)
         self.known = adapters(model)
         self.notes = dict(getattr(model, "notes", {}))
+        self.trained = {layer for layer in self.notes if says(self.notes, layer, TRAINED)}
         self.reasons: dict[str, list[str]] = {}
         layers = [layer for layer in self.flat.layers if not flavor.is_operation(layer)]
         self._frozen = {id(layer): self._was_frozen(layer) for layer in layers}
@@ -66,7 +68,7 @@ class Adapted:
         found, tied = self._untied(operation, found)
         said = self.reasons.setdefault(operation.name, [])
         said += self._frozen[id(operation)]
-        said += [TRAINED] if says(self.notes, operation.name, TRAINED) or found is None else []
+        said += [TRAINED] if operation.name in self.trained or found is None else []
         if found is None:
             inner.trainable = True
             return operation

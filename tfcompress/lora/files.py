@@ -132,9 +132,12 @@ def load(model: Any, path: str | os.PathLike[str], *, name: str | None = None, b
     check_adaptable(model, kind, name)
     work = Adapted(model, kind, name)
     if name in known:
-        adapted = work.made(lambda operation: (None if says(work.notes, operation.name, TRAINED) else {}, None))
+        adapted = work.made(
+            lambda layer: (None if layer.name in work.trained and inner_of(layer) is layer else {}, None)
+        )
         object.__setattr__(adapted, "notes", dict(work.notes))
     else:
+        work.trained |= {entry["layer"] for entry in about["entries"] if entry["adapter"] is None}
         adapted = work.made(_plan(about["entries"], path))
     _fill(adapted, work, about["entries"], arrays, path)
     activate(adapted, name)
@@ -149,10 +152,11 @@ def _plan(entries: list[dict[str, Any]], path: str | os.PathLike[str]) -> Plan:
 
     def plan(operation: Any) -> tuple[dict[str, Adapter] | None, str | None]:
         given = by_layer.get(operation.name, [])
-        if any(entry["adapter"] is None for entry in given):
+        learned = [entry for entry in given if entry["adapter"] is not None]
+        if given and not learned:
             return None, None
         shapes = shapes_of(operation)
-        found = {e["weight"]: Adapter(**e["adapter"]) for e in given if e["weight"] in shapes}
+        found = {e["weight"]: Adapter(**e["adapter"]) for e in learned if e["weight"] in shapes}
         for weight, adapter in found.items():
             _check_shapes(path, f"{operation.name}/{weight}", adapter.shape, shapes[weight])
         return found, None if given else "none in the file"
