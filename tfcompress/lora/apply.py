@@ -54,7 +54,8 @@ def add_lora(
         TypeError: not a model, or one of the other Keras flavor.
         ValueError: an argument is outside its range; the model is not built, is quantized, or has an adapter of this
             name or another base; a selection matches nothing, or nothing that an adapter of this rank pays for; `train`
-            selects a layer with a weight that another one holds too.
+            selects a layer with a weight that another one holds too, or one with statistics in a model that has
+            adapters.
 
     Source: Hu et al. 2021, arXiv:2106.09685; Dettmers et al. 2023, arXiv:2305.14314 (bases in few bits).
 

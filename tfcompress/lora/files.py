@@ -76,9 +76,9 @@ def _trained_themselves(model: Any) -> Iterator[Any]:
 
 
 def _numbers(variable: Any) -> np.ndarray:
-    """The value of a layer's own weight for a file: float32 holds bfloat16, which NumPy does not know, and float16."""
+    """The value of a layer's own weight for a file, of 16 bits in 32: NumPy does not know bfloat16."""
     value = flavor.read(variable)
-    return np.asarray(tf.cast(value, tf.float32) if value.dtype.is_floating else value)
+    return np.asarray(tf.cast(value, tf.float32) if value.dtype in (tf.bfloat16, tf.float16) else value)
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
