@@ -375,6 +375,17 @@ def test_data_may_be_a_generator_and_of_any_length():
     assert small.count_params() <= 0.6 * model.count_params()
 
 
+def test_outputs_of_any_length_are_one_channel():
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((None, 24))
+    x = layers.Dense(1)(layers.Dense(24, activation="relu")(inputs))
+    model = keras.Model(inputs, layers.Reshape((-1,))(x))
+    assert model.output_shape == (None, None)
+    batches = [rng.normal(size=(4, length, 24)).astype("float32") for length in (3, 7, 5)]
+    small = tfc.factorize_model(model, {"params": 0.6}, data=batches)
+    assert small.count_params() <= 0.6 * model.count_params()
+
+
 @pytest.mark.parametrize(("rank", "expected"), [({"error": 1e-3}, 4), ({"params": 0.05}, 4)])
 def test_very_low_ranks_are_found(rank, expected):
     rng = np.random.default_rng(0)

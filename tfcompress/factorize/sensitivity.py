@@ -35,6 +35,9 @@ class Sensitivity:
             rows += len(arrays[0])
             if rows >= _SAMPLES:
                 break
+        sizes = [tuple(output.shape) for output in flavor.flatten(flavor.graph_outputs(flat))]
+        # An open last axis is one of places, of another length in each batch: its numbers are of one channel.
+        self._channels = [size[-1] if len(size) > 1 and size[-1] else 1 for size in sizes]
         self._run = tf.function(lambda given: flavor.flatten(flat(given, training=False)), reduce_retracing=True)
         self._before = self._outputs()
 
@@ -65,8 +68,8 @@ class Sensitivity:
     def _outputs(self) -> list[np.ndarray]:
         """[rows, channels] of each output."""
         found = [[np.asarray(output, "float64") for output in self._run(given)] for given in self._batches]
-        flat = [[part.reshape(-1, part.shape[-1] if part.ndim > 1 else 1) for part in parts] for parts in found]
-        return [np.concatenate(parts) for parts in zip(*flat, strict=True)]
+        return [np.concatenate([part.reshape(-1, channels) for part in parts])
+                for parts, channels in zip(zip(*found, strict=True), self._channels, strict=True)]  # fmt: skip
 
 
 def _distance(before: np.ndarray, after: np.ndarray) -> float:
