@@ -137,3 +137,29 @@ def test_what_cannot_be_decomposed_is_refused(shape, method, ranks, message):
 def test_kernels_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="`kernel` must be finite"):
         decompose(np.full((3, 3, 4, 4), np.nan), "svd", [2])
+
+
+def triangle(n):
+    return np.tril(np.random.default_rng(0).normal(size=(n, n)), -1) + np.eye(n)
+
+
+@pytest.mark.parametrize(("root", "received"), [
+    (np.eye(12) + 0.1, "numbers above the diagonal"), (triangle(12).T, "numbers above the diagonal"),
+    (np.r_[0.0, np.ones(11)], "a diagonal that is not positive"), (-triangle(12), "a diagonal that is not positive"),
+    (np.full(12, np.nan), "NaN or infinity in it"), (np.tril(np.full((12, 12), np.inf)), "NaN or infinity in it"),
+    (np.ones(4), r"an array of shape \(4,\)"), (triangle(4), r"an array of shape \(4, 4\)"),
+    (np.ones((12, 1)), r"an array of shape \(12, 1\)"), (1.0, r"an array of shape \(\)"), ("data", "str"),
+    ([[1.0], [2.0, 3.0]], "list"),
+])  # fmt: skip
+def test_what_is_no_root_is_refused(root, received):
+    message = r"`root` must be finite numbers, lower triangular \(12, 12\) or a diagonal \(12,\), of positive diagonal"
+    for method in ("svd", "channel"):
+        with pytest.raises(ValueError, match=f"{message}, for a kernel .3, 4, 6.. Received: {received}"):
+            decompose(kernel((3, 4, 6)), method, [2], root)
+
+
+def test_a_root_may_be_a_list():
+    w = kernel((3, 4, 6)).reshape(12, 6)
+    for root, weights in ((triangle(12), triangle(12).T), (np.arange(1, 13), np.diag(np.arange(1, 13)))):
+        found = compose("svd", decompose(w, "svd", [2], root.tolist()))
+        assert np.linalg.norm(weights @ (w - found)) == pytest.approx(tail(weights @ w, 2), rel=1e-9)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core.scalars import is_whole
-from tfcompress.factorize.weighting import Weighting, arranged
+from tfcompress.factorize.weighting import Weighting, arranged, checked_root
 
 METHODS = ("svd", "tucker2", "cp", "spatial", "channel", "depthwise")
 _GRAM = 1 << 16  # numbers in a matrix from which on its Gram matrix is decomposed instead
@@ -110,7 +110,7 @@ def decompose(
         method: one of `methods_of(kernel.shape)`.
         ranks: as many as the table above says, each at least 1; more than `full_ranks` are cut to these.
         root: R with R R' the second moment of what the kernel is multiplied with, [n, n] lower
-            triangular or the diagonal [n], n = window * inputs.
+            triangular or the diagonal [n], n = window * inputs; its diagonal is positive.
 
     Returns:
         float64 arrays in Keras' layouts, first applied first: kernels [..., inputs, outputs]; of a convolution of each
@@ -118,7 +118,7 @@ def decompose(
 
     Raises:
         ValueError: the method is unknown or not for the kernel's axes; ranks of another number, or below 1; a kernel
-            that is not finite.
+            that is not finite; a root of another shape, not finite, not triangular or not of positive diagonal.
         ImportError: Tucker-2 or CP without tensorly.
 
     Source: Zhang et al. 2016, arXiv:1505.06798 (svd); Jaderberg et al. 2014, arXiv:1405.3866 (spatial); Kim et al.
@@ -140,7 +140,7 @@ def decompose(
     ranks = [min(int(rank), limit) for rank, limit in zip(ranks, limits, strict=True)]
     if root is None:
         return _SPLIT[method](kernel, *ranks)
-    weighting = Weighting(root, kernel.shape, method)
+    weighting = Weighting(checked_root(root, kernel.shape), kernel.shape, method)
     first, *others = _SPLIT[method](weighting.on(kernel), *ranks)
     return [weighting.off(first), *others]
 

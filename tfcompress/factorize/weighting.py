@@ -1,7 +1,9 @@
 """Decompositions weighted by what a kernel reads: what they take apart instead, and the way back."""
 
 import functools
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -79,6 +81,36 @@ class Weighting:
         else:
             matrix = tf.linalg.triangular_solve(root, matrix, adjoint=True).numpy()
         return _restored(matrix, first.shape, self._method)
+
+
+def checked_root(root: Any, shape: Sequence[int]) -> np.ndarray:
+    """A root as of `Weighting`, float64.
+
+    Raises:
+        ValueError: it is none for a kernel of this shape.
+    """
+    n = math.prod(shape[:-1])
+    try:
+        found = np.asarray(root, np.float64)
+    except (TypeError, ValueError):
+        found = None
+    problem = type(root).__name__ if found is None else _root_problem(found, n)
+    if found is None or problem:
+        raise ValueError(
+            f"`root` must be finite numbers, lower triangular ({n}, {n}) or a diagonal ({n},), of positive diagonal, "
+            f"for a kernel {tuple(shape)}. Received: {problem}"
+        )
+    return found
+
+
+def _root_problem(root: np.ndarray, n: int) -> str:
+    if root.shape not in ((n,), (n, n)):
+        return f"an array of shape {root.shape}"
+    if not np.isfinite(root).all():
+        return "NaN or infinity in it"
+    if not ((root if root.ndim == 1 else np.diagonal(root)) > 0).all():
+        return "a diagonal that is not positive"
+    return "numbers above the diagonal" if root.ndim == 2 and np.triu(root, 1).any() else ""
 
 
 def weighted(root: np.ndarray, matrix: np.ndarray) -> np.ndarray:
