@@ -10,7 +10,8 @@ from tfcompress.factorize import compose, decompose, full_ranks
 from tfcompress.factorize.decompose import factor_shapes, methods_of, thin_svd
 from tfcompress.factorize.spectrum import Spectrum
 
-SHAPES = [(3, 3, 4, 6), (3, 4, 6), (5, 3, 2, 7), (2, 3, 9, 2), (1, 3, 5, 4), (8, 5), (1, 1, 6, 9)]
+SHAPES = [(3, 3, 4, 6), (3, 4, 6), (5, 3, 2, 7), (2, 3, 9, 2), (1, 3, 5, 4), (8, 5), (1, 1, 6, 9),
+          (2, 3, 2, 4, 5)]  # fmt: skip
 EVERY = [(shape, method) for shape in SHAPES for method in methods_of(shape)]
 
 
@@ -126,8 +127,9 @@ def test_without_tensorly_the_command_that_installs_it_is_named(monkeypatch):
 
 @pytest.mark.parametrize(("shape", "method", "ranks", "message"), [
     ((4, 4), "magic", [1], "`method` must be one of svd"), ((4, 4), "svd", [0], "`ranks` must be 1 whole numbers"),
-    ((4, 4), "svd", [-1], "at least 1"), ((4, 4), "spatial", [1], "at least 4 axes for 'spatial'"),
-    ((3, 3, 4, 4), "tucker2", [2], "`ranks` must be 2 whole numbers"), ((4,), "svd", [1], "at least 2 axes"),
+    ((4, 4), "svd", [-1], "at least 1"), ((4, 4), "spatial", [1], "four axes for 'spatial'"),
+    ((3, 3, 3, 4, 4), "spatial", [1], "four axes for 'spatial', none empty. Received: .3, 3, 3, 4, 4.$"),
+    ((3, 3, 4, 4), "tucker2", [2], "`ranks` must be 2 whole numbers"), ((4,), "svd", [1], "at least two axes"),
 ])  # fmt: skip
 def test_what_cannot_be_decomposed_is_refused(shape, method, ranks, message):
     with pytest.raises(ValueError, match=message):

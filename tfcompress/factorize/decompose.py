@@ -31,24 +31,24 @@ _GRAM = 1 << 16  # numbers in a matrix from which on its Gram matrix is decompos
 def methods_of(shape: Sequence[int]) -> tuple[str, ...]:
     """The methods that a kernel of this shape can be decomposed by; without a window, all would be the same.
 
+    "spatial" is of windows of two axes, both longer than one.
+
     >>> methods_of((64, 32)), methods_of((3, 32, 64))
     (('svd',), ('svd', 'tucker2', 'cp', 'channel', 'depthwise'))
     """
     window = shape[:-2]
     if math.prod(window) == 1:
         return ("svd",)
-    flat = len(window) < 2 or min(window) == 1
+    flat = len(window) != 2 or min(window) == 1
     return tuple(method for method in METHODS if not (method == "spatial" and flat))
 
 
 def _check(shape: Sequence[int], method: str) -> None:
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}. Received: method={method!r}")
-    axes = 4 if method == "spatial" else 2
-    if len(shape) < axes or 0 in shape:
-        raise ValueError(
-            f"`kernel` must have at least {axes} axes for {method!r}, none empty. Received: {tuple(shape)}"
-        )
+    fits, axes = (len(shape) == 4, "four") if method == "spatial" else (len(shape) >= 2, "at least two")
+    if not fits or 0 in shape:
+        raise ValueError(f"`kernel` must have {axes} axes for {method!r}, none empty. Received: {tuple(shape)}")
 
 
 def full_ranks(shape: Sequence[int], method: str) -> tuple[int, ...]:
@@ -57,7 +57,7 @@ def full_ranks(shape: Sequence[int], method: str) -> tuple[int, ...]:
     Of CP it is a bound that always suffices, the product of the two smallest of the axes' sizes.
 
     Raises:
-        ValueError: the method is unknown, or not for a kernel of so few axes.
+        ValueError: the method is unknown, or not for a kernel of so many axes.
 
     >>> full_ranks((3, 3, 16, 32), "tucker2"), full_ranks((3, 3, 16, 32), "spatial")
     ((16, 32), (48,))
