@@ -127,12 +127,41 @@ def test_separable_convolutions(kind, shape, padding):
             costs["macs"] - 48 * costs["macs"] // 84)  # fmt: skip
 
 
-def test_what_a_separable_convolution_multiplies():
-    # What the 1x1 kernel reads is what a depthwise layer with the same kernel makes.
-    model = one_layer(layers.SeparableConv2D(6, 3, strides=2, padding="same"), (9, 8, 4))
-    x = np.random.default_rng(0).normal(size=(3, 9, 8, 4)).astype("float32")
-    windows = layers.DepthwiseConv2D(3, strides=2, padding="same", use_bias=False)
-    windows.build(x.shape)
-    windows.set_weights(model.get_weights()[:1])
+def check_rows(layer, shape, dtype="float32"):
+    """What the layer says that its kernel is multiplied with, times the kernel, is what Keras' layer makes."""
+    model = one_layer(layer, shape, dtype)
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 20, (3, *shape)) if dtype == "int32" else rng.normal(size=(3, *shape)).astype("float32")
     (target,), _ = candidates(trace(model), None)
-    np.testing.assert_allclose(target.rows(x), np.reshape(windows(x), (-1, 4)), rtol=1e-5, atol=1e-5)
+    rows, kernel = target.rows(x), target.kernel.reshape(-1, target.kernel.shape[-1])
+    expected = np.asarray(model(x), "float64")
+    received = kernel[rows] if rows.ndim == 1 else rows.astype("float64") @ kernel
+    assert received.size == expected.size
+    assert np.abs(received.reshape(expected.shape) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("strides", "dilation"), [*WINDOWS, ((1, 3), 1)])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_rows_of_convolutions_of_two_axes(strides, dilation, padding):
+    options = {"strides": strides, "dilation_rate": dilation, "padding": padding, "use_bias": False}
+    for size in (3, (2, 5), 1):
+        check_rows(layers.Conv2D(6, size, **options), (11, 10, 4))
+        check_rows(layers.SeparableConv2D(6, size, depth_multiplier=2, **options), (11, 10, 4))
+
+
+@pytest.mark.parametrize(("strides", "dilation"), [(1, 1), (2, 1), (3, 1), (1, 3)])
+@pytest.mark.parametrize("padding", ["same", "valid", "causal"])
+def test_rows_of_convolutions_of_one_axis(strides, dilation, padding):
+    options = {"strides": strides, "dilation_rate": dilation, "padding": padding, "use_bias": False}
+    check_rows(layers.Conv1D(6, 4, **options), (13, 4))
+    if padding != "causal":
+        check_rows(layers.SeparableConv1D(6, 4, depth_multiplier=2, **options), (13, 4))
+
+
+def test_rows_of_matrices():
+    check_rows(layers.Dense(6, use_bias=False), (2, 3, 5))
+    for equation, output, shape in (("abc,cde->abde", (None, 2, 3), (5, 6)), ("abcd,cde->abe", (None, 7), (5, 2, 3)),
+                                    ("...x,xy->...y", (7,), (5, 6)), ("abc,bde->acde", (6, 2, 3), (5, 6)),
+                                    ("abcd,dbe->ace", (3, 7), (2, 3, 5))):  # fmt: skip
+        check_rows(layers.EinsumDense(equation, output), shape)
+    check_rows(layers.Embedding(20, 6), (5,), "int32")

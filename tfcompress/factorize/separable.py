@@ -67,8 +67,8 @@ class SeparableTarget(Target):
             return None
         layer, kernel = self.layer, tf.cast(flavor.read(self.layer.depthwise_kernel), "float32")
         values, padding = padded(layer, values.astype("float32"))
-        (stride, *_), dilation = layer.strides, layer.dilation_rate
+        strides, dilation = layer.strides, layer.dilation_rate
         if len(layer.kernel_size) == 1:
-            values, kernel, dilation = values[:, None], kernel[None], (1, *dilation)
-        found = tf.nn.depthwise_conv2d(values, kernel, (1, stride, stride, 1), padding, dilations=dilation)
+            values, kernel, strides, dilation = values[:, None], kernel[None], strides * 2, (1, *dilation)
+        found = tf.nn.depthwise_conv2d(values, kernel, (1, *strides, 1), padding, dilations=dilation)
         return np.asarray(found).reshape(-1, found.shape[-1])
