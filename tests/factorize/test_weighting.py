@@ -62,6 +62,26 @@ def test_outputs_change_less_and_at_full_rank_not_at_all(shape, method, diagonal
     assert change(few, root) < (1.02 if method == "depthwise" else 0.95) * change(few, None)
 
 
+@pytest.mark.parametrize("ranks", [(1, 2), (2, 2), (2, 3)])
+def test_tucker2_changes_outputs_no_more_than_truncation(ranks):
+    # The fit knows of the second moment no more than its first factor reads; of the outputs it may be the worse one.
+    rng = np.random.default_rng(57)
+    w = rng.normal(size=(3, 4, 6))
+    x = (rng.normal(size=(36, 12)) * np.geomspace(0.1, 3, 12)).reshape(-1, 3, 4)
+    reads = np.linalg.cholesky(np.einsum("nki,nkj->ij", x, x))
+    whole = np.einsum("ji,kjo->kio", reads, w)
+    u = linalg.svd(whole.transpose(1, 0, 2).reshape(4, -1))[0][:, : ranks[0]]
+    v = linalg.svd(whole.reshape(-1, 6))[2][: ranks[1]]
+    projected = np.einsum("kio,ia,ja,bo,bp->kjp", whole, u, u, v, v)
+    truncated = np.einsum("ij,kjo->kio", linalg.inv(reads.T), projected)
+
+    def change(kernel):
+        return np.linalg.norm(np.einsum("nki,kio->no", x, w - kernel)) / np.linalg.norm(np.einsum("nki,kio->no", x, w))
+
+    found = change(compose("tucker2", decompose(w, "tucker2", ranks, root_of(x))))
+    assert found <= change(truncated) + 1e-9
+
+
 @pytest.mark.parametrize("method", methods_of((3, 3, 6, 8)))
 def test_factors_stay_of_comparable_size(method):
     x = 1e3 * data((3, 3, 6, 8))

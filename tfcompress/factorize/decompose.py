@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core.scalars import is_whole
-from tfcompress.factorize.weighting import Weighting, arranged, checked_root
+from tfcompress.factorize.weighting import Weighting, arranged, checked_root, weighted
 
 METHODS = ("svd", "tucker2", "cp", "spatial", "channel", "depthwise")
 _GRAM = 1 << 16  # numbers in a matrix from which on its Gram matrix is decomposed instead
@@ -103,7 +103,8 @@ def decompose(
 
     svd:        min over rank(W') <= r of |R' (W - W')|,   R = `root`, the identity by default
 
-    The other methods are weighted by R likewise, as far as it tells what their first factor reads (`Weighting`).
+    The other methods are weighted by R likewise, as far as it tells what their first factor reads (`Weighting`); of
+    Tucker-2 with a root it is the fit or the truncated higher-order SVD, whichever has the smaller |R' (W - W')|.
 
     Args:
         kernel: [..., inputs, outputs], the axes of the window first; a matrix has none.
@@ -140,9 +141,16 @@ def decompose(
     ranks = [min(int(rank), limit) for rank, limit in zip(ranks, limits, strict=True)]
     if root is None:
         return _SPLIT[method](kernel, *ranks)
-    weighting = Weighting(checked_root(root, kernel.shape), kernel.shape, method)
-    first, *others = _SPLIT[method](weighting.on(kernel), *ranks)
-    return [weighting.off(first), *others]
+    root = checked_root(root, kernel.shape)
+    weighting = Weighting(root, kernel.shape, method)
+    whole = weighting.on(kernel)
+    splits = [_SPLIT[method]] if method != "tucker2" else [_tucker2, _truncated_tucker2]
+    found = [[weighting.off(first), *others] for first, *others in (split(whole, *ranks) for split in splits)]
+
+    def change(factors: Sequence[np.ndarray]) -> float:
+        return float(np.linalg.norm(weighted(root, arranged(kernel - compose(method, factors), "svd"))))
+
+    return min(found, key=change) if len(found) > 1 else found[0]
 
 
 def compose(method: str, factors: Sequence[np.ndarray]) -> np.ndarray:
@@ -219,17 +227,36 @@ def _spatial(kernel: np.ndarray, rank: int) -> list[np.ndarray]:
     return [first.reshape(height, 1, inputs, rank), across[None]]
 
 
+def higher_order_svd(kernel: np.ndarray, reads: int, makes: int) -> list[np.ndarray]:
+    """[inputs, reads], [..., reads, makes] and [makes, outputs]: Tucker-2 by the leading singular vectors of both axes.
+
+    The most important come first: of lower ranks it is the first rows and columns of these.
+    """
+    first = principal(arranged(kernel, "tucker2"), reads)
+    last = principal(arranged(kernel, "svd").T, makes).T
+    return [first, np.einsum("...io,ia,bo->...ab", kernel, first, last, optimize=True), last]
+
+
+def _truncated_tucker2(kernel: np.ndarray, reads: int, makes: int) -> list[np.ndarray]:
+    return _even_tucker2(*higher_order_svd(kernel, reads, makes))
+
+
 def _tucker2(kernel: np.ndarray, reads: int, makes: int) -> list[np.ndarray]:
     *window, inputs, outputs = kernel.shape
-    ones = (1,) * len(window)
-    tensor = kernel.reshape(-1, inputs, outputs)
-    if not tensor.any():
-        return [np.zeros((*ones, inputs, reads)), np.zeros((*window, reads, makes)), np.zeros((*ones, makes, outputs))]
-    (core, (first, last)), _ = _fitted("partial_tucker", tensor, [reads, makes], modes=[1, 2])
-    scale = np.linalg.norm(core) ** (1 / 3)  # the three arrays of comparable size: they are trained on
-    core = core * (scale / np.linalg.norm(core))
-    return [(first * scale).reshape(*ones, inputs, reads), core.reshape(*window, reads, makes),
-            (last.T * scale).reshape(*ones, makes, outputs)]  # fmt: skip
+    if not kernel.any():
+        return _truncated_tucker2(kernel, reads, makes)
+    (core, (first, last)), _ = _fitted(
+        "partial_tucker", kernel.reshape(-1, inputs, outputs), [reads, makes], modes=[1, 2]
+    )
+    return _even_tucker2(first, core.reshape(*window, reads, makes), last.T)
+
+
+def _even_tucker2(first: np.ndarray, core: np.ndarray, last: np.ndarray) -> list[np.ndarray]:
+    """Orthonormal factors and a core as three arrays of comparable size: they are trained on."""
+    ones, norm = (1,) * (core.ndim - 2), max(float(np.linalg.norm(core)), 1e-300)
+    scale = norm ** (1 / 3)
+    return [(first * scale).reshape(*ones, *first.shape), core * (scale / norm),
+            (last * scale).reshape(*ones, *last.shape)]  # fmt: skip
 
 
 def _cp(kernel: np.ndarray, rank: int) -> list[np.ndarray]:

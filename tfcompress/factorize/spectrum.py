@@ -12,7 +12,7 @@ from tfcompress.factorize.decompose import (
     compose,
     decompose,
     full_ranks,
-    principal,
+    higher_order_svd,
 )
 from tfcompress.factorize.vbmf import vbmf_rank
 from tfcompress.factorize.weighting import Weighting, arranged, weighted
@@ -139,11 +139,8 @@ class Spectrum:
         if self.method != "tucker2":
             return decompose(self.kernel, self.method, self.full, self.root)
         weighting = None if self.root is None else Weighting(self.root, self.kernel.shape, "tucker2")
-        kernel = self.kernel if weighting is None else weighting.on(self.kernel)
-        reads = principal(arranged(kernel, "tucker2"), self.full[0])
-        makes = principal(arranged(kernel, "svd").T, self.full[1]).T
-        core = np.einsum("...io,ia,bo->...ab", kernel, reads, makes, optimize=True)
-        return [reads if weighting is None else weighting.off(reads), core, makes]
+        reads, *others = higher_order_svd(self.kernel if weighting is None else weighting.on(self.kernel), *self.full)
+        return [reads if weighting is None else weighting.off(reads), *others]
 
     def _cut(self, ranks: Sequence[int]) -> list[np.ndarray]:
         first, *middle, last = self._parts
