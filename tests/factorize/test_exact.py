@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.factorize.exact import error, methods, one_layer, written
+from tfcompress.core import flavor
 from tfcompress.core.macs import macs_of
 from tfcompress.core.replay import calls
 from tfcompress.core.trace import trace
@@ -79,6 +80,20 @@ def test_dense(shape, activation):
 ])  # fmt: skip
 def test_einsum_dense(equation, output, bias, shape):
     assert check(layers.EinsumDense(equation, output, bias_axes=bias, activation="relu"), shape) == ["svd"]
+
+
+@pytest.mark.skipif(flavor.NAME == "keras 3", reason="Keras 3 refuses such a call itself")
+@pytest.mark.parametrize(("equation", "output", "shapes"), [
+    ("...x,xy->...y", (7,), [(4, 5, 6), (5, 6), (6,)]), ("...ax,xy->...ay", (None, 7), [(5, 6), (2, 4, 6)]),
+])  # fmt: skip
+def test_an_ellipsis_stands_for_axes_of_each_call(equation, output, shapes):
+    inputs, both = [keras.Input(shape) for shape in shapes], layers.EinsumDense(equation, output, name="both")
+    model = keras.Model(inputs, [both(x) for x in inputs])
+    made, (costs,) = written(model, "svd")
+    x = [np.random.default_rng(0).normal(size=(3, *shape)).astype("float32") for shape in shapes]
+    for expected, received in zip(model(x), made(x), strict=True):
+        np.testing.assert_allclose(received, expected, atol=1e-5)
+    assert costs["macs"] == sum(int(np.prod(shape[:-1])) for shape in shapes) * (6 * 6 + 6 * 7)
 
 
 def test_embedding():

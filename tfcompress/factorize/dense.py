@@ -76,14 +76,16 @@ class EinsumTarget(Target):
         config = self.layer.get_config()
         into, out = self.equation.split()
         lefts = [self._left(call) for call in self.calls]
-        free = [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*lefts, strict=True)]
-        # Keras adds the batch and what an ellipsis stands for.
-        named = len(self.equation.left.replace("...", "")) if "..." in self.equation.left else len(free) - 1
+        # Keras adds the batch and what an ellipsis stands for, which may be of another rank in each call.
+        left = self.equation.left
+        named = len(left.replace("...", "")) if "..." in left else len(left) - 1
+        ends = [sizes[len(sizes) - named :] for sizes in lefts]
+        free = [sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*ends, strict=True)]
         first = _LAYERS.EinsumDense(
-            into, (*free[len(free) - named :], ranks[0]), kernel_initializer=config["kernel_initializer"],
+            into, (*free, ranks[0]), kernel_initializer=config["kernel_initializer"],
             kernel_regularizer=config["kernel_regularizer"], **shared(self.layer, f"{self.layer.name}.reduce"),
         )  # fmt: skip
-        first.build(self._input(free))
+        first.build(self._input([*lefts[0][: len(lefts[0]) - named], *free]))
         own = {**without(config, *_OWN), **shared(self.layer, self.layer.name), "equation": out}
         return [first, _LAYERS.EinsumDense.from_config(own)]
 
