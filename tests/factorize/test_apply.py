@@ -301,6 +301,8 @@ def test_layers_without_a_low_rank_form_say_so():
     ({}, ValueError, "a budget"), ({"macs": 0.5, "first": 3}, ValueError, "not both"),
     ({"energy": 1.5}, ValueError, r"`rank\['energy'\]` must be in \(0, 1\)"),
     ({"macs": 0}, ValueError, r"`rank\['macs'\]` must be a fraction"),
+    ({"params": float("inf")}, ValueError, r"`rank\['params'\]` must be a fraction .* Received: inf"),
+    ({"bytes": np.float32("nan")}, ValueError, r"`rank\['bytes'\]` must be a fraction"),
     ({3: 4}, TypeError, "names of layers as keys"), ({"nothing": 4}, ValueError, "selects no layer"),
 ])  # fmt: skip
 def test_wrong_ranks_are_refused(rank, kind, message):
@@ -317,6 +319,17 @@ def test_wrong_arguments_are_refused():
         tfc.factorize_model(network(), 4, select="nothing")
     with pytest.raises(ValueError, match="`data` for input"):
         tfc.factorize_model(network(), 4, data=np.zeros((4, 3, 3, 3)))
+
+
+@pytest.mark.parametrize("rank", [4, {"error": 0.3}, {"params": 0.6}])
+def test_activations_that_overflow_are_refused_by_name(rank):
+    inputs = keras.Input((24,))
+    x = layers.Dense(24, name="loud", kernel_initializer=keras.initializers.Constant(1e30))(inputs)
+    model = keras.Model(inputs, layers.Dense(24, name="deaf")(layers.ReLU()(x)))
+    x = np.full((8, 24), 1e20, "float32")
+    with pytest.raises(ValueError, match=r"`data` must give finite numbers .* infinity at the input of 'deaf'"):
+        tfc.factorize_model(model, rank, data=x)
+    assert done(tfc.factorize_model(model, 4, data=x, select="loud"))["loud"].startswith("svd, rank 4")
 
 
 @flavor.register

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfcompress.core.macs import macs_of
 from tfcompress.core.replay import Call, calls
+from tfcompress.core.scalars import is_finite
 
 #: What a budget may be of.
 KINDS = ("macs", "params", "bytes")
@@ -25,8 +26,7 @@ def check_budget(amount: Mapping[str, Any], argument: str) -> None:
         ValueError: a value is neither a fraction in (0, 1] nor a whole number above 1.
     """
     for kind, value in amount.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value > 0 or (
-                value > 1 and value != int(value)):  # fmt: skip
+        if not is_finite(value) or value <= 0 or (value > 1 and value != int(value)):
             raise ValueError(
                 f"`{argument}[{kind!r}]` must be a fraction of the model's {kind} in (0, 1] or a whole number of them. "
                 f"Received: {value!r}"

@@ -56,7 +56,7 @@ def factorize_model(model: Any, rank: Any, *, method: str = "auto", select: Any 
     Raises:
         TypeError: not a model, or one of the other Keras flavor; ranks of another type.
         ValueError: the model is not built, holds NaN, or is quantized; an argument is out of range; a budget cannot be
-            held; a selection or a name matches nothing.
+            held; a selection or a name matches nothing; a layer that may change reads NaN or infinity on the data.
         ImportError: Tucker-2 or CP without tensorly.
 
     Source: see `tfcompress.factorize.decompose`; of "vbmf" `tfcompress.factorize.vbmf_rank`.

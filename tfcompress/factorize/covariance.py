@@ -27,6 +27,9 @@ def second_moments(flat: Any, targets: Sequence[Target], data: Iterable[list[np.
     Returns:
         By the layer's id: a lower triangular [n, n], or the diagonal [n] of wide layers and tables. Layers whose rows
         are not known are left out.
+
+    Raises:
+        ValueError: a layer reads NaN or infinity.
     """
     calls = [(target, call.inputs[0]) for target in targets for call in target.calls]
     taps = keras.Model(flavor.graph_inputs(flat), [tensor for _, tensor in calls])
@@ -41,6 +44,12 @@ def second_moments(flat: Any, targets: Sequence[Target], data: Iterable[list[np.
                 key = id(target.layer)
                 sums[key] = sums.get(key, 0.0) + _sum(rows, target)
                 counts[key] = counts.get(key, 0) + len(rows)
+    for target in targets:
+        if not np.isfinite(sums.get(id(target.layer), 0.0)).all():
+            raise ValueError(
+                "`data` must give finite numbers at every layer that may change. Received: NaN or infinity at the "
+                f"input of {target.layer.name!r}"
+            )
     return {key: _root(total / counts[key]) for key, total in sums.items()}
 
 
