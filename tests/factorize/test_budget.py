@@ -1,6 +1,7 @@
 """Distribution beside trying everything; what is measured beside what is computed by hand."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -156,3 +157,26 @@ def test_rows_of_large_inputs_are_taken_some_at_a_time(monkeypatch):
     parts = second_moments(model, targets, [[X]])
     for target in targets:
         np.testing.assert_allclose(parts[id(target.layer)], whole[id(target.layer)], rtol=1e-6)
+
+
+def test_large_batches_are_run_some_examples_at_a_time(monkeypatch):
+    model = trace(network())
+    (target, _), _ = candidates(model, None)
+    seen, rows = [], type(target).rows
+    monkeypatch.setattr(type(target), "rows", lambda self, values: seen.append(len(values)) or rows(self, values))
+    second_moments(model, [target], [[np.concatenate([X, X])], [X[:3]]])
+    assert seen == [32, 32, 16, 3]
+
+
+def test_sums_are_given_up_for_their_roots():
+    inputs = x = keras.Input((800,))
+    for _ in range(6):
+        x = layers.Dense(800)(x)
+    model = trace(keras.Model(inputs, x))
+    targets, _ = candidates(model, None)
+    data = [[np.random.default_rng(0).normal(size=(8, 800)).astype("float32")]]
+    tracemalloc.start()
+    second_moments(model, targets, data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 9 * 8 * 800**2  # of float64: six of the layers, and what one of them is made with

@@ -1,5 +1,6 @@
 """What layers read on data: the second moments by which a decomposition is weighted."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.factorize.target import Target
 
-_ROWS = 4096  # positions of one batch, at most
-_NUMBERS = 1 << 20  # of a layer's input whose windows are laid out at once
+_EXAMPLES = 32  # that are run at once, at most
+_ROWS = 4096  # positions of these, at most
+_NUMBERS = 1 << 23  # of windows that are laid out at once, where one example has no more
 _WIDEST = 4096  # numbers of a position from which on only their own squares are summed
 _RIDGE = 1e-2  # of the mean square: what the data do not show is kept at this weight
 
@@ -36,26 +38,41 @@ def second_moments(flat: Any, targets: Sequence[Target], data: Iterable[list[np.
     sums: dict[int, np.ndarray] = {}
     counts: dict[int, int] = {}
     rng = np.random.default_rng(0)
-    for arrays in data:
+    for arrays in _few(data):
         given = flavor.pack_like(flavor.graph_inputs(flat), [tf.convert_to_tensor(a) for a in arrays])
-        outputs = flavor.flatten(taps(given, training=False))
-        for (target, _), values in zip(calls, outputs, strict=True):
-            for rows in _rows(target, np.asarray(values), rng):
+        outputs = list(flavor.flatten(taps(given, training=False)))
+        for target, _ in calls:
+            for rows in _rows(target, np.asarray(outputs.pop(0)), rng):
                 key = id(target.layer)
-                sums[key] = sums.get(key, 0.0) + _sum(rows, target)
+                found = _sum(rows, target)
+                found += sums.get(key, 0.0)
+                sums[key] = found
                 counts[key] = counts.get(key, 0) + len(rows)
+    roots = {}
     for target in targets:
-        if not np.isfinite(sums.get(id(target.layer), 0.0)).all():
-            raise ValueError(
-                "`data` must give finite numbers at every layer that may change. Received: NaN or infinity at the "
-                f"input of {target.layer.name!r}"
-            )
-    return {key: _root(total / counts[key]) for key, total in sums.items()}
+        if (key := id(target.layer)) in sums:
+            moment = sums.pop(key)
+            moment /= counts[key]
+            if not np.isfinite(moment).all():
+                raise ValueError(
+                    "`data` must give finite numbers at every layer that may change. Received: NaN or infinity at the "
+                    f"input of {target.layer.name!r}"
+                )
+            roots[key] = _root(moment)
+    return roots
+
+
+def _few(data: Iterable[list[np.ndarray]]) -> Iterator[list[np.ndarray]]:
+    """Batches of no more than `_EXAMPLES`: what all layers read of one is held at once."""
+    for arrays in data:
+        for start in range(0, len(arrays[0]), _EXAMPLES):
+            yield [array[start : start + _EXAMPLES] for array in arrays]
 
 
 def _rows(target: Target, values: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """A choice of the rows of a batch, some samples at a time: windows take many times the memory of what they see."""
-    parts = np.array_split(values, min(len(values), -(-values.size // _NUMBERS)))
+    """A choice of the rows of a batch, some examples at a time: windows take many times the memory of what they see."""
+    laid_out = values.size * math.prod(target.shape[:-2])
+    parts = np.array_split(values, min(len(values), -(-laid_out // _NUMBERS)))
     for part in parts:
         rows = target.rows(part)
         if rows is None:
@@ -74,7 +91,8 @@ def _sum(rows: np.ndarray, target: Target) -> np.ndarray:
 
 
 def _root(moment: np.ndarray) -> np.ndarray:
+    """Of a moment that is not needed any more."""
     if moment.ndim == 1:
         return np.sqrt(moment + max(_RIDGE * float(np.mean(moment)), 1e-12))
-    ridge = max(_RIDGE * float(np.trace(moment)) / len(moment), 1e-12)
-    return np.linalg.cholesky(moment + ridge * np.eye(len(moment)))
+    moment.flat[:: len(moment) + 1] += max(_RIDGE * float(np.trace(moment)) / len(moment), 1e-12)
+    return np.linalg.cholesky(moment)
