@@ -80,3 +80,9 @@ def test_cp_is_fitted_once_for_each_rank(monkeypatch):
 def test_no_more_windows_are_looked_at_than_asked_for():
     one = Spectrum(np.random.default_rng(0).normal(size=(3, 3, 4, 6)), "depthwise", most=1)
     assert one.grid == [(1,)] and one.within(one.error([1])) == [(1,)] and one.within(0.9 * one.error([1])) == []
+
+
+def test_as_many_ranks_are_looked_at_with_data_where_their_errors_cost_nothing():
+    w, root = np.random.default_rng(0).normal(size=(192, 192)), np.linspace(1, 2, 192)
+    for kernel in (w, w.reshape(3, 64, 192)):
+        assert Spectrum(kernel, "svd", root).grid == [(rank,) for rank in (1, 4, *range(8, 193, 8))]

@@ -72,10 +72,10 @@ class Spectrum:
     def grid(self) -> list[tuple[int, ...]]:
         """Ranks that stand for all: few for each method, multiples of 4 or 8 where there are many."""
         if len(self.full) == 2:
-            count = _PAIRS if self.root is None else _PAIRS // 2
+            count = _PAIRS if self._has_table else _PAIRS // 2
             return list(itertools.product(*(steps(limit, count) for limit in self.full)))
         most = self.full[0] if self.method != "cp" else min(self.full[0], max(self.kernel.shape[-2:]))
-        count = _FITTED if self.method == "cp" else _EACH if self.root is None else _EACH // 2
+        count = _FITTED if self.method == "cp" else _EACH if self._has_table else _EACH // 2
         return [(rank,) for rank in steps(most, count) if self._most is None or rank <= self._most]
 
     def within(self, allowed: float) -> list[tuple[int, ...]]:
@@ -108,10 +108,14 @@ class Spectrum:
     def _weighted(self, kernel: np.ndarray) -> np.ndarray:
         return kernel if self.root is None else weighted(self.root, kernel.reshape(-1, kernel.shape[-1]))
 
+    @property
+    def _has_table(self) -> bool:
+        return self.method == "svd" or (self.method != "cp" and self.root is None)
+
     @functools.cached_property
     def _table(self) -> np.ndarray | None:
         """Errors at all ranks; None where each takes a computation of its own."""
-        if self.method == "cp" or (self.root is not None and self.method != "svd"):
+        if not self._has_table:
             return None
         if self.method == "tucker2":
             core = self._parts[1]
