@@ -6,6 +6,7 @@ from scipy import linalg
 
 from tfcompress.factorize import compose, decompose, full_ranks
 from tfcompress.factorize.decompose import methods_of
+from tfcompress.factorize.sketch import Sketch
 
 SHAPES = [(3, 3, 6, 8), (3, 5, 8), (5, 3, 4, 7)]
 
@@ -18,9 +19,17 @@ def data(shape):
     return x.reshape(-1, *shape[:-1]) * np.geomspace(0.04, 4, shape[-2])
 
 
-def root_of(x, diagonal=False):
+def root_of(x, kind="matrix"):
     rows = x.reshape(len(x), -1)
-    return np.sqrt((rows**2).sum(0)) if diagonal else np.linalg.cholesky(rows.T @ rows)
+    return np.sqrt((rows**2).sum(0)) if kind == "diagonal" else np.linalg.cholesky(rows.T @ rows)
+
+
+def sketched(shape):
+    """Few rows and a floor below them as data, and as a sketch."""
+    rows = data(shape)[:20].reshape(20, -1)
+    _, values, right = linalg.svd(rows, full_matrices=False)
+    x = np.concatenate([rows, np.sqrt(0.3) * np.eye(rows.shape[1])])
+    return x.reshape(-1, *shape[:-1]), Sketch(right.T, values**2, 0.3)
 
 
 def tail(matrix, rank):
@@ -28,12 +37,14 @@ def tail(matrix, rank):
     return np.sqrt(np.sum(linalg.svdvals(matrix)[rank:] ** 2))
 
 
+@pytest.mark.parametrize("sketch", [False, True])
 @pytest.mark.parametrize("rank", [1, 3])
-def test_each_method_is_the_best_on_what_its_first_factor_reads(rank):
+def test_each_method_is_the_best_on_what_its_first_factor_reads(rank, sketch):
     shape = (3, 3, 6, 8)
-    w, x = np.random.default_rng(0).normal(size=shape), data(shape)
+    w = np.random.default_rng(0).normal(size=shape)
+    x, root = sketched(shape) if sketch else (data(shape), root_of(data(shape)))
     methods = ("svd", "channel", "spatial", "depthwise")
-    missing = {method: w - compose(method, decompose(w, method, [rank], root_of(x))) for method in methods}
+    missing = {method: w - compose(method, decompose(w, method, [rank], root)) for method in methods}
     read = {"svd": x.reshape(-1, 54), "channel": x.reshape(-1, 6), "spatial": x.transpose(0, 2, 1, 3).reshape(-1, 18)}
     for method, axes in {"svd": (0, 1, 2, 3), "channel": (2, 0, 1, 3), "spatial": (0, 2, 1, 3)}.items():
         width = read[method].shape[1]
@@ -46,17 +57,17 @@ def test_each_method_is_the_best_on_what_its_first_factor_reads(rank):
         assert np.linalg.norm(change) == pytest.approx(tail(window @ w[:, :, i].reshape(9, -1), rank), rel=1e-9)
 
 
-@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize("kind", ["matrix", "diagonal", "sketch"])
 @pytest.mark.parametrize(("shape", "method"), [(s, m) for s in SHAPES for m in methods_of(s)])
-def test_outputs_change_less_and_at_full_rank_not_at_all(shape, method, diagonal):
-    w, x = np.random.default_rng(0).normal(size=shape), data(shape)
+def test_outputs_change_less_and_at_full_rank_not_at_all(shape, method, kind):
+    w = np.random.default_rng(0).normal(size=shape)
+    x, root = sketched(shape) if kind == "sketch" else (data(shape), root_of(data(shape), kind))
 
     def change(ranks, root):
         found = compose(method, decompose(w, method, ranks, root))
         return np.linalg.norm(x.reshape(len(x), -1) @ (w - found).reshape(-1, shape[-1])) / np.linalg.norm(w)
 
-    full, root = full_ranks(shape, method), root_of(x, diagonal)
-    assert change(full, root) < 1e-10
+    assert change(full_ranks(shape, method), root) < 1e-10
     few = {"tucker2": [3, 5], "cp": [8]}.get(method, [2])
     # "depthwise" weighs places of a window against each other, which are alike here, and nothing between channels.
     assert change(few, root) < (1.02 if method == "depthwise" else 0.95) * change(few, None)
@@ -82,10 +93,11 @@ def test_tucker2_changes_outputs_no_more_than_truncation(ranks):
     assert found <= change(truncated) + 1e-9
 
 
+@pytest.mark.parametrize("sketch", [False, True])
 @pytest.mark.parametrize("method", methods_of((3, 3, 6, 8)))
-def test_factors_stay_of_comparable_size(method):
-    x = 1e3 * data((3, 3, 6, 8))
+def test_factors_stay_of_comparable_size(method, sketch):
+    root = sketched((3, 3, 6, 8))[1].scaled(1e3) if sketch else root_of(1e3 * data((3, 3, 6, 8)))
     w = np.random.default_rng(0).normal(size=(3, 3, 6, 8))
     for ranks in ([1, 1], [3, 3]):
-        sizes = [np.linalg.norm(f) for f in decompose(w, method, ranks[: len(full_ranks(w.shape, method))], root_of(x))]
+        sizes = [np.linalg.norm(f) for f in decompose(w, method, ranks[: len(full_ranks(w.shape, method))], root)]
         assert max(sizes) < 6 * min(sizes)

@@ -9,16 +9,20 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.factorize.decompose import thin_svd
+from tfcompress.factorize.sketch import Sketch
 from tfcompress.factorize.target import Target
+from tfcompress.factorize.weighting import Root
 
 _EXAMPLES = 32  # that are run at once, at most
 _ROWS = 4096  # positions of these, at most
 _NUMBERS = 1 << 23  # of windows that are laid out at once, where one example has no more
-_WIDEST = 4096  # numbers of a position from which on only their own squares are summed
+_WIDEST = 4096  # numbers of a position from which on rows are kept, not summed
+_SAMPLED = 2048  # rows that are kept, at most
 _RIDGE = 1e-2  # of the mean square: what the data do not show is kept at this weight
 
 
-def second_moments(flat: Any, targets: Sequence[Target], data: Iterable[list[np.ndarray]]) -> dict[int, np.ndarray]:
+def second_moments(flat: Any, targets: Sequence[Target], data: Iterable[list[np.ndarray]]) -> dict[int, Root]:
     """For each layer R with R R' = mean of x x' + ridge over the rows x that its kernel meets.
 
     Args:
@@ -27,39 +31,26 @@ def second_moments(flat: Any, targets: Sequence[Target], data: Iterable[list[np.
         data: batches of the model's inputs, as of `Samples`.
 
     Returns:
-        By the layer's id: a lower triangular [n, n], or the diagonal [n] of wide layers and tables. Layers whose rows
-        are not known are left out.
+        By the layer's id: lower triangular [n, n], the diagonal [n] of tables, or a sketch of wide layers. Layers whose
+        rows are not known are left out.
 
     Raises:
         ValueError: a layer reads NaN or infinity.
     """
     calls = [(target, call.inputs[0]) for target in targets for call in target.calls]
     taps = keras.Model(flavor.graph_inputs(flat), [tensor for _, tensor in calls])
-    sums: dict[int, np.ndarray] = {}
-    counts: dict[int, int] = {}
+    seen: dict[int, _Moment | _Sample] = {}
     rng = np.random.default_rng(0)
     for arrays in _few(data):
         given = flavor.pack_like(flavor.graph_inputs(flat), [tf.convert_to_tensor(a) for a in arrays])
         outputs = list(flavor.flatten(taps(given, training=False)))
         for target, _ in calls:
             for rows in _rows(target, np.asarray(outputs.pop(0)), rng):
-                key = id(target.layer)
-                found = _sum(rows, target)
-                found += sums.get(key, 0.0)
-                sums[key] = found
-                counts[key] = counts.get(key, 0) + len(rows)
-    roots = {}
-    for target in targets:
-        if (key := id(target.layer)) in sums:
-            moment = sums.pop(key)
-            moment /= counts[key]
-            if not np.isfinite(moment).all():
-                raise ValueError(
-                    "`data` must give finite numbers at every layer that may change. Received: NaN or infinity at the "
-                    f"input of {target.layer.name!r}"
-                )
-            roots[key] = _root(moment)
-    return roots
+                if (key := id(target.layer)) not in seen:
+                    wide = rows.ndim == 2 and rows.shape[1] > _WIDEST
+                    seen[key] = _Sample(rng) if wide else _Moment(target.shape[0])
+                seen[key].add(rows)
+    return {key: seen.pop(key).root() for key in [id(target.layer) for target in targets] if key in seen}
 
 
 def _few(data: Iterable[list[np.ndarray]]) -> Iterator[list[np.ndarray]]:
@@ -80,19 +71,58 @@ def _rows(target: Target, values: np.ndarray, rng: np.random.Generator) -> Itera
         most = -(-_ROWS // len(parts))
         if rows.ndim == 2 and len(rows) > most:
             rows = rows[np.sort(rng.choice(len(rows), most, replace=False))]
+        if not np.isfinite(rows).all():
+            raise ValueError(
+                "`data` must give finite numbers at every layer that may change. Received: NaN or infinity at the "
+                f"input of {target.layer.name!r}"
+            )
         yield rows
 
 
-def _sum(rows: np.ndarray, target: Target) -> np.ndarray:
-    if rows.ndim == 1:
-        return np.bincount(rows, minlength=target.shape[0]).astype("float64")
-    rows = rows.astype("float64")
-    return np.sum(rows**2, 0) if rows.shape[1] > _WIDEST else rows.T @ rows
+class _Moment:
+    """Sums x x' over rows x; of whole numbers that stand for rows of the unit matrix its diagonal."""
+
+    def __init__(self, words: int) -> None:
+        self._words, self._sum, self._count = words, np.zeros(()), 0
+
+    def add(self, rows: np.ndarray) -> None:
+        if rows.ndim == 1:
+            found = np.bincount(rows, minlength=self._words).astype("float64")
+        else:
+            rows = rows.astype("float64")
+            found = rows.T @ rows
+        found += self._sum
+        self._sum = found
+        self._count += len(rows)
+
+    def root(self) -> np.ndarray:
+        """To be asked for once: the sum is given up for it."""
+        moment = self._sum
+        moment /= self._count
+        if moment.ndim == 1:
+            return np.sqrt(moment + _floor(float(np.mean(moment))))
+        moment.flat[:: len(moment) + 1] += _floor(float(np.trace(moment)) / len(moment))
+        return np.linalg.cholesky(moment)
 
 
-def _root(moment: np.ndarray) -> np.ndarray:
-    """Of a moment that is not needed any more."""
-    if moment.ndim == 1:
-        return np.sqrt(moment + max(_RIDGE * float(np.mean(moment)), 1e-12))
-    moment.flat[:: len(moment) + 1] += max(_RIDGE * float(np.trace(moment)) / len(moment), 1e-12)
-    return np.linalg.cholesky(moment)
+class _Sample:
+    """An even choice of all rows x: no more numbers than the widest matrix has."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng, self._rows, self._lots = rng, np.zeros((0, 0), "float32"), np.zeros(0)
+
+    def add(self, rows: np.ndarray) -> None:
+        lots = np.concatenate([self._lots, self._rng.random(len(rows))])
+        kept = np.argsort(lots)[: min(_SAMPLED, _WIDEST**2 // rows.shape[1])]
+        self._rows = np.concatenate([self._rows.reshape(-1, rows.shape[1]), rows])[kept]
+        self._lots = lots[kept]
+
+    def root(self) -> Sketch:
+        _, values, right = thin_svd(self._rows.astype("float64") / math.sqrt(len(self._rows)))
+        known = values > 1e-5 * values[0]  # squares of smaller ones are noise
+        floor = _floor(float(np.sum(values**2)) / right.shape[1])
+        return Sketch(np.ascontiguousarray(right[known].T), values[known] ** 2, floor)
+
+
+def _floor(mean: float) -> float:
+    return max(_RIDGE * mean, 1e-12)

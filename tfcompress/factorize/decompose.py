@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from tfcompress.core.scalars import is_whole
-from tfcompress.factorize.weighting import Weighting, arranged, checked_root, weighted
+from tfcompress.factorize.weighting import Root, Weighting, arranged, checked_root, weighted
 
 METHODS = ("svd", "tucker2", "cp", "spatial", "channel", "depthwise")
 _GRAM = 1 << 16  # numbers in a matrix from which on its Gram matrix is decomposed instead
@@ -96,9 +96,7 @@ def factor_shapes(shape: Sequence[int], method: str, ranks: Sequence[int]) -> li
     }[method]()
 
 
-def decompose(
-    kernel: np.ndarray, method: str, ranks: Sequence[int], root: np.ndarray | None = None
-) -> list[np.ndarray]:
+def decompose(kernel: np.ndarray, method: str, ranks: Sequence[int], root: Root | None = None) -> list[np.ndarray]:
     """The arrays of the layers that stand for a kernel.
 
     svd:        min over rank(W') <= r of |R' (W - W')|,   R = `root`, the identity by default
@@ -110,8 +108,8 @@ def decompose(
         kernel: [..., inputs, outputs], the axes of the window first; a matrix has none.
         method: one of `methods_of(kernel.shape)`.
         ranks: as many as the table above says, each at least 1; more than `full_ranks` are cut to these.
-        root: R with R R' the second moment of what the kernel is multiplied with, [n, n] lower
-            triangular or the diagonal [n], n = window * inputs; its diagonal is positive.
+        root: R with R R' the second moment of what the kernel is multiplied with, n = window * inputs numbers: [n, n]
+            lower triangular or the diagonal [n], its diagonal positive; or a `Sketch`.
 
     Returns:
         float64 arrays in Keras' layouts, first applied first: kernels [..., inputs, outputs]; of a convolution of each

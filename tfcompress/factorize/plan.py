@@ -11,6 +11,7 @@ from tfcompress.factorize.ranks import MULTIPLIER, Option, Rule, methods_for, op
 from tfcompress.factorize.sensitivity import Sensitivity
 from tfcompress.factorize.spectrum import Spectrum
 from tfcompress.factorize.target import Target
+from tfcompress.factorize.weighting import Root
 
 #: By a layer's id: a way to write it, or why it stays.
 Plan = dict[int, Option | str]
@@ -21,7 +22,7 @@ Way = tuple[str, tuple[int, ...]]
 _UNFIT = "the method is not for its window, strides and padding"
 
 
-def spectra_of(target: Target, rule: Rule | None, *, method: str, roots: Mapping[int, np.ndarray]) -> list[Spectrum]:
+def spectra_of(target: Target, rule: Rule | None, *, method: str, roots: Mapping[int, Root]) -> list[Spectrum]:
     """What each method that is tried on a layer makes of it."""
     root = roots.get(id(target.layer))
     most = MULTIPLIER if method == "auto" else None

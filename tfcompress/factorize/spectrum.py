@@ -15,7 +15,7 @@ from tfcompress.factorize.decompose import (
     higher_order_svd,
 )
 from tfcompress.factorize.vbmf import vbmf_rank
-from tfcompress.factorize.weighting import Weighting, arranged, weighted
+from tfcompress.factorize.weighting import Root, Weighting, arranged, weighted
 
 _EACH, _PAIRS, _FITTED = 24, 12, 6  # ranks that a budget chooses from: of one rank, of each of two, of CP
 
@@ -38,9 +38,7 @@ class Spectrum:
         ImportError: Tucker-2 or CP without tensorly.
     """
 
-    def __init__(
-        self, kernel: np.ndarray, method: str, root: np.ndarray | None = None, most: int | None = None
-    ) -> None:
+    def __init__(self, kernel: np.ndarray, method: str, root: Root | None = None, most: int | None = None) -> None:
         check_tensorly(method)
         self.kernel, self.method, self.root = np.asarray(kernel, np.float64), method, root
         self.full = full_ranks(kernel.shape, method)

@@ -8,6 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfcompress.factorize.sketch import Sketch
+
+#: Of a second moment: lower triangular [n, n], its diagonal [n], or a sketch.
+Root = np.ndarray | Sketch
+
 
 def arranged(kernel: np.ndarray, method: str) -> np.ndarray:
     """[..., rows, rest]: the numbers that a method's first factor reads, and all others.
@@ -44,52 +49,57 @@ class Weighting:
     the layer's output; of the others its sum over the places at which the first factor reads the same.
 
     Args:
-        root: R with R R' the second moment of what the kernel is multiplied with, [n, n] lower triangular or the
-            diagonal [n], n = window * inputs.
+        root: R with R R' the second moment of what the kernel is multiplied with, n = window * inputs numbers.
         shape: of the kernel.
         method: as of `decompose`.
     """
 
-    def __init__(self, root: np.ndarray, shape: Sequence[int], method: str) -> None:
+    def __init__(self, root: Root, shape: Sequence[int], method: str) -> None:
         self._given, self._shape, self._method = root, tuple(shape), method
 
     @functools.cached_property
-    def _root(self) -> np.ndarray:
+    def _root(self) -> Root:
         """S, its diagonal alone where R's is known; of mean square one, so that all factors stay of comparable size."""
-        diagonal = self._given.ndim == 1
-        reads = arranged(self._given.reshape(*self._shape[:-1], -1), self._method)
-        if diagonal:
-            root = np.sqrt(np.sum(reads**2, -1))
-        elif self._method == "svd":
-            root = self._given
+        given = self._given
+        if isinstance(given, Sketch):
+            if self._method == "svd":
+                return given.scaled(math.sqrt(len(given.vectors) / given.squares))
+            root = self._summed(given.vectors * np.sqrt(given.values), given.floor)
+        elif given.ndim == 1:
+            root = np.sqrt(np.sum(self._reads(given) ** 2, -1))
+            return root / np.sqrt(np.mean(root**2, -1, keepdims=True))
         else:
-            root = np.linalg.cholesky(reads @ np.swapaxes(reads, -1, -2))
-        squares = np.sum(root**2, -1 if diagonal else (-2, -1), keepdims=True)
-        return root * np.sqrt(root.shape[-1] / np.maximum(squares, 1e-30))
+            root = given if self._method == "svd" else self._summed(given)
+        return root * np.sqrt(root.shape[-1] / np.sum(root**2, (-2, -1), keepdims=True))
+
+    def _summed(self, root: np.ndarray, floor: float = 0.0) -> np.ndarray:
+        """S, triangular, from any root [n, numbers] of the second moment and what is added on its diagonal."""
+        reads = self._reads(root)
+        floor *= len(root) / math.prod(reads.shape[:-1])
+        return np.linalg.cholesky(reads @ np.swapaxes(reads, -1, -2) + floor * np.eye(reads.shape[-2]))
+
+    def _reads(self, root: np.ndarray) -> np.ndarray:
+        """[..., rows, rest]: a root's rows by what the first factor reads, its places beside each other."""
+        return arranged(root.reshape(*self._shape[:-1], -1), self._method)
 
     def on(self, kernel: np.ndarray) -> np.ndarray:
         """What is taken apart in a kernel's place."""
-        matrix, root = arranged(kernel, self._method), self._root
-        matrix = root[..., None] * matrix if self._given.ndim == 1 else np.swapaxes(root, -1, -2) @ matrix
-        return _restored(matrix, kernel.shape, self._method)
+        return _restored(weighted(self._root, arranged(kernel, self._method)), kernel.shape, self._method)
 
     def off(self, first: np.ndarray) -> np.ndarray:
         """The first factor of the kernel from that of what was taken apart."""
-        matrix, root = arranged(first, self._method), self._root
-        if self._given.ndim == 1:
-            matrix = matrix / root[..., None]
-        else:
-            matrix = tf.linalg.triangular_solve(root, matrix, adjoint=True).numpy()
-        return _restored(matrix, first.shape, self._method)
+        return _restored(_unweighted(self._root, arranged(first, self._method)), first.shape, self._method)
 
 
-def checked_root(root: Any, shape: Sequence[int]) -> np.ndarray:
-    """A root as of `Weighting`, float64.
+def checked_root(root: Any, shape: Sequence[int]) -> Root:
+    """A root as of `Weighting`, arrays float64.
 
     Raises:
         ValueError: it is none for a kernel of this shape.
     """
     n = math.prod(shape[:-1])
+    if isinstance(root, Sketch) and len(root.vectors) == n:
+        return root
     try:
         found = np.asarray(root, np.float64)
     except (TypeError, ValueError):
@@ -113,6 +123,17 @@ def _root_problem(root: np.ndarray, n: int) -> str:
     return "numbers above the diagonal" if root.ndim == 2 and np.triu(root, 1).any() else ""
 
 
-def weighted(root: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """R' M for a root as of `Weighting`."""
-    return root[:, None] * matrix if root.ndim == 1 else root.T @ matrix
+def weighted(root: Root, matrix: np.ndarray) -> np.ndarray:
+    """R' M for a root as of `Weighting`, or for several of them."""
+    if isinstance(root, Sketch):
+        return root.times(matrix)
+    return root[..., None] * matrix if root.ndim < matrix.ndim else np.swapaxes(root, -1, -2) @ matrix
+
+
+def _unweighted(root: Root, matrix: np.ndarray) -> np.ndarray:
+    """The inverse of `weighted`."""
+    if isinstance(root, Sketch):
+        return root.solve(matrix)
+    if root.ndim < matrix.ndim:
+        return matrix / root[..., None]
+    return tf.linalg.triangular_solve(root, matrix, adjoint=True).numpy()

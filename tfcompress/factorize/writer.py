@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from tfcompress.core import flavor
 from tfcompress.core.projected import carry, plain_constraint
 from tfcompress.core.replay import Call
@@ -13,6 +11,7 @@ from tfcompress.factorize.plan import Plan
 from tfcompress.factorize.ranks import Option
 from tfcompress.factorize.spectrum import Spectrum
 from tfcompress.factorize.target import Target
+from tfcompress.factorize.weighting import Root
 
 
 class Writer:
@@ -28,7 +27,7 @@ class Writer:
         notes: by layer what was done, or why nothing was; grows with the calls.
     """
 
-    def __init__(self, flat: Any, targets: Sequence[Target], plan: Plan, roots: Mapping[int, np.ndarray]) -> None:
+    def __init__(self, flat: Any, targets: Sequence[Target], plan: Plan, roots: Mapping[int, Root]) -> None:
         self._targets = {id(target.layer): target for target in targets}
         self._plan, self._roots = plan, roots
         self._names = {layer.name for layer in flat.layers}
