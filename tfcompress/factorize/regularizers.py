@@ -13,6 +13,7 @@ from tfcompress.core.transformed import Transformed, transformed_layers
 from tfcompress.factorize.candidates import has_kernel, target_of
 from tfcompress.factorize.decompose import methods_of
 from tfcompress.factorize.target import Target
+from tfcompress.factorize.weighting import arrangement
 
 _METHODS = ("tucker2", "svd", "channel", "spatial")
 
@@ -82,15 +83,12 @@ class NuclearNorm(Regularizer):
     def _norm(self, target: Target, tensor: tf.Tensor) -> tf.Tensor:
         kernel = target.arranged(tensor)
         method = self.method if self.method in methods_of(target.shape) else "svd"
-        reads = lambda: tf.reshape(_moved(kernel), (target.shape[-2], -1))  # noqa: E731
-        makes = lambda: tf.reshape(kernel, (-1, target.shape[-1]))  # noqa: E731
-        if method == "tucker2":
-            return (nuclear_norm(reads()) + nuclear_norm(makes())) / 2
-        if method == "spatial":
-            height, width, inputs, outputs = target.shape
-            return nuclear_norm(
-                tf.reshape(tf.transpose(kernel, (0, 2, 1, 3)), (height * inputs, width * outputs)))  # fmt: skip
-        return nuclear_norm(reads() if method == "channel" else makes())
+        ways = ("channel", "svd") if method == "tucker2" else (method,)
+        norms = []
+        for way in ways:
+            order, sizes = arrangement(target.shape, way)
+            norms.append(nuclear_norm(tf.reshape(tf.transpose(kernel, order), sizes)))
+        return tf.add_n(norms) / len(norms)
 
 
 @tf.custom_gradient
@@ -112,9 +110,3 @@ def nuclear_norm(matrix: tf.Tensor) -> Any:
         return upstream * (tf.transpose(sign) if wide else sign)
 
     return tf.reduce_sum(values), gradient
-
-
-def _moved(kernel: tf.Tensor) -> tf.Tensor:
-    """[window..., inputs, outputs] with the inputs first."""
-    rank = kernel.shape.rank
-    return tf.transpose(kernel, (rank - 2, *range(rank - 2), rank - 1))

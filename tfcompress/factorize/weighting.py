@@ -14,30 +14,34 @@ from tfcompress.factorize.sketch import Sketch
 Root = np.ndarray | Sketch
 
 
-def arranged(kernel: np.ndarray, method: str) -> np.ndarray:
-    """[..., rows, rest]: the numbers that a method's first factor reads, and all others.
+def arrangement(shape: Sequence[int], method: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The order of a kernel's axes, and the sizes behind it, by which what a method's first factor reads is a row.
 
-    >>> [arranged(np.zeros((3, 5, 4, 6)), method).shape for method in ("svd", "channel", "spatial", "depthwise")]
+    [..., rows, rest]: the numbers that it reads, and all others; of "depthwise" such a matrix for each input.
+
+    >>> [arrangement((3, 5, 4, 6), method)[1] for method in ("svd", "channel", "spatial", "depthwise")]
     [(60, 6), (4, 90), (12, 30), (4, 15, 6)]
     """
-    *_, inputs, outputs = kernel.shape
+    *window, inputs, outputs = shape
+    last, places = len(shape) - 1, math.prod(window)
     if method == "svd":
-        return kernel.reshape(-1, outputs)
+        return tuple(range(last + 1)), (places * inputs, outputs)
     if method == "spatial":
-        height, width = kernel.shape[:2]
-        return kernel.transpose(0, 2, 1, 3).reshape(height * inputs, width * outputs)
-    channels = np.moveaxis(kernel, -2, 0)
-    return channels.reshape(inputs, -1, outputs) if method == "depthwise" else channels.reshape(inputs, -1)
+        return (0, 2, 1, 3), (window[0] * inputs, window[1] * outputs)
+    order = (last - 1, *range(last - 1), last)
+    return order, (inputs, places, outputs) if method == "depthwise" else (inputs, places * outputs)
+
+
+def arranged(kernel: np.ndarray, method: str) -> np.ndarray:
+    """A kernel as `arrangement` says."""
+    order, sizes = arrangement(kernel.shape, method)
+    return kernel.transpose(order).reshape(sizes)
 
 
 def _restored(matrix: np.ndarray, shape: Sequence[int], method: str) -> np.ndarray:
     """A kernel of this shape from what `arranged` gives."""
-    *window, inputs, outputs = shape
-    if method == "svd":
-        return matrix.reshape(shape)
-    if method == "spatial":
-        return matrix.reshape(window[0], inputs, window[1], outputs).transpose(0, 2, 1, 3)
-    return np.moveaxis(matrix.reshape(inputs, *window, outputs), 0, -2)
+    order, _ = arrangement(shape, method)
+    return matrix.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
 
 
 class Weighting:
