@@ -166,6 +166,10 @@ def test_large_batches_are_run_some_examples_at_a_time(monkeypatch):
     monkeypatch.setattr(type(target), "rows", lambda self, values: seen.append(len(values)) or rows(self, values))
     second_moments(model, [target], [[np.concatenate([X, X])], [X[:3]]])
     assert seen == [32, 32, 16, 3]
+    seen.clear()
+    monkeypatch.setattr("tfcompress.factorize.covariance._HELD", 17 * 6 * 6 * 2)  # of 17 examples of the layer's input
+    second_moments(model, [target], [[X]])
+    assert seen == [17, 17, 6]
 
 
 def test_sums_are_given_up_for_their_roots():

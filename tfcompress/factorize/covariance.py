@@ -15,6 +15,7 @@ from tfcompress.factorize.target import Target
 from tfcompress.factorize.weighting import Root
 
 _EXAMPLES = 32  # that are run at once, at most
+_HELD = 1 << 26  # numbers of these that layers read, where one example has no more
 _ROWS = 4096  # positions of these, at most
 _NUMBERS = 1 << 23  # of windows that are laid out at once, where one example has no more
 _WIDEST = 4096  # numbers of a position from which on rows are kept, not summed
@@ -41,7 +42,7 @@ def second_moments(flat: Any, targets: Sequence[Target], data: Iterable[list[np.
     taps = keras.Model(flavor.graph_inputs(flat), [tensor for _, tensor in calls])
     seen: dict[int, _Moment | _Sample] = {}
     rng = np.random.default_rng(0)
-    for arrays in _few(data):
+    for arrays in _few(data, _examples([tensor for _, tensor in calls])):
         given = flavor.pack_like(flavor.graph_inputs(flat), [tf.convert_to_tensor(a) for a in arrays])
         outputs = list(flavor.flatten(taps(given, training=False)))
         for target, _ in calls:
@@ -53,11 +54,17 @@ def second_moments(flat: Any, targets: Sequence[Target], data: Iterable[list[np.
     return {key: seen.pop(key).root() for key in [id(target.layer) for target in targets] if key in seen}
 
 
-def _few(data: Iterable[list[np.ndarray]]) -> Iterator[list[np.ndarray]]:
-    """Batches of no more than `_EXAMPLES`: what all layers read of one is held at once."""
+def _examples(tensors: Sequence[Any]) -> int:
+    """Of how many examples these tensors are held at once; sizes that are not known count as one."""
+    numbers = sum(math.prod(size or 1 for size in tuple(tensor.shape)[1:]) for tensor in tensors)
+    return max(1, min(_EXAMPLES, _HELD // numbers))
+
+
+def _few(data: Iterable[list[np.ndarray]], most: int) -> Iterator[list[np.ndarray]]:
+    """Batches of no more than so many examples."""
     for arrays in data:
-        for start in range(0, len(arrays[0]), _EXAMPLES):
-            yield [array[start : start + _EXAMPLES] for array in arrays]
+        for start in range(0, len(arrays[0]), most):
+            yield [array[start : start + most] for array in arrays]
 
 
 def _rows(target: Target, values: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
