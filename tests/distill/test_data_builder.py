@@ -105,6 +105,15 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path):
     assert list(read(tmp_path / "data.jsonl")) == records
 
 
+def test_a_file_is_taken_up_any_number_of_times(tmp_path):
+    path, prompts = tmp_path / "data.jsonl", instructions(["a", "b", "c"])
+    for count in (1, 1, 2, 2, 3):
+        records = build_data(prompts[:count], lambda texts: texts, path)
+        lines = path.read_text().split("\n")
+        assert lines.pop() == "" and [json.loads(line)["answer"] for line in lines] == ["a", "b", "c"][:count]
+        assert [record.answer for record in records] == ["a", "b", "c"][:count] and list(read(path)) == records
+
+
 def test_reading_changes_no_file_and_leaves_out_no_whole_record(tmp_path):
     path = tmp_path / "data.jsonl"
     records = build_data(instructions(["a", "b"]), lambda texts: [t * 2 for t in texts], path)

@@ -189,6 +189,14 @@ def two_outputs(width, names=("kind", "tags"), as_dict=False):
     return keras.Model(inputs, {names[0]: kind, names[1]: tags} if as_dict else [kind, tags])
 
 
+def kind_and_tags(teacher, student, temperature):
+    """Divergences [batch] of the outputs of two such models; the temperature is that of "kind"."""
+    (pk, pt), (qk, qt) = ([np.asarray(t, "float64") for t in tf.nest.flatten(m(X))] for m in (teacher, student))
+    p, q = (softmax(np.log(values) / temperature, -1) for values in (pk, qk))
+    yes = np.sum(pt * np.log(pt / qt) + (1 - pt) * np.log((1 - pt) / (1 - qt)), -1)
+    return temperature**2 * entropy(p, q, axis=-1), yes
+
+
 @pytest.mark.parametrize("as_dict", [False, True])
 def test_several_outputs_each_with_its_loss(as_dict):
     teacher, student = two_outputs(9, as_dict=as_dict), two_outputs(4, as_dict=as_dict)
@@ -200,16 +208,43 @@ def test_several_outputs_each_with_its_loss(as_dict):
     distiller.compile("sgd", by_name if as_dict else list(by_name.values()), run_eagerly=True)
     y = {"kind": Y, "tags": tags} if as_dict else [Y, tags]
     found = distiller.evaluate(X, y, verbose=0, return_dict=True)
-    answers = [[np.asarray(t, "float64") for t in tf.nest.flatten(m(X))] for m in (teacher, student)]
-    (pk, pt), (qk, qt) = answers
-    p, q = (softmax(np.log(x) / 2, -1) for x in (pk, qk))
-    yes = np.sum(pt * np.log(pt / qt) + (1 - pt) * np.log((1 - pt) / (1 - qt)), -1)
-    np.testing.assert_allclose(found["distillation_loss"], np.mean(4 * entropy(p, q, axis=-1) + 2 * yes), rtol=1e-3)
+    of_kind, of_tags = kind_and_tags(teacher, student, 2.0)
+    np.testing.assert_allclose(found["distillation_loss"], np.mean(of_kind + 2 * of_tags), rtol=1e-3)
     distiller.fit(X, y, verbose=0)
     with pytest.raises(ValueError, match=r"`output` must say which of the 2 outputs"):
         Distiller(teacher, student, Logits())
     with pytest.raises(ValueError, match=r"`output` must be one of .*'kind'.*Received: output='other'"):
         Distiller(teacher, student, Logits(output="other"))
+
+
+@pytest.mark.skipif(hasattr(keras, "distillation"), reason="Keras 3 wants weights for all outputs or none")
+def test_weights_of_one_output_are_not_those_of_another():
+    teacher, student = two_outputs(9, as_dict=True), two_outputs(4, as_dict=True)
+    distiller = Distiller(teacher, student, [Logits(2.0, output="kind"), Logits(1.0, output="tags")])
+    distiller.compile("sgd", {"kind": "sparse_categorical_crossentropy", "tags": "mse"}, run_eagerly=True)
+    weight = np.linspace(0, 2, 24).astype("float32")
+    found = distiller.evaluate(
+        X, {"kind": Y, "tags": np.zeros((24, 2))}, sample_weight={"tags": weight}, verbose=0, return_dict=True
+    )
+    of_kind, of_tags = kind_and_tags(teacher, student, 2.0)
+    np.testing.assert_allclose(found["distillation_loss"], np.mean(of_kind + of_tags * weight), rtol=1e-3)
+
+
+def test_labels_of_one_output_are_not_those_of_another():
+    teacher, student = two_outputs(9, as_dict=True), two_outputs(4, as_dict=True)
+    distiller = Distiller(teacher, student, DecoupledLogits(4.0, output="kind"))
+    distiller.compile("sgd", {"tags": "mse"}, run_eagerly=True)
+    with pytest.raises(ValueError, match="`DecoupledLogits` needs labels"):
+        distiller.evaluate(X, {"tags": np.zeros((24, 2))}, verbose=0)
+
+
+def test_a_name_is_no_place_in_outputs_that_have_no_order():
+    one, other = two_outputs(9, names=("zz", "yy")), two_outputs(4, as_dict=True)
+    for teacher, student, wanted in ((one, other, "tags"), (other, one, "zz")):
+        with pytest.raises(ValueError, match=rf"`output` must be one of .*Received: output='{wanted}'"):
+            Distiller(teacher, student, Logits(output=wanted))
+    found = Distiller(one, two_outputs(4), Logits(output="kind"))
+    assert found.distillation_losses[0].kinds == ("softmax", "softmax")
 
 
 def test_regression_and_one_yes_or_no():

@@ -322,6 +322,7 @@ def test_wrong_arguments_are_named():
         (lambda: sample(model, [[1]], 3, temperature=np.nan), "`temperature`"),
         (lambda: sample(model, [[1]], 3, mix=0.5), "`mix`"),
         (lambda: OnPolicy(model, np.zeros((2, 3), int), 3), "`given`"),
+        (lambda: OnPolicy(model, [[1, 2, 3], [3, 4]], 1), r"`data` must be rows of one shape.*\(2,\), \(3,\)"),
         (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, share=2), "`share`"),
         (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, batch_size=0), "`batch_size`"),
         (lambda: OnPolicy(model, np.zeros((2, 3), int), 1, temperature=float("nan")), "`temperature`"),

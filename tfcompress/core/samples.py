@@ -93,8 +93,19 @@ class Samples:
             raise ValueError(f"`{self._argument}` is empty: at least one sample is needed")
 
     def columns(self) -> list[np.ndarray]:
-        """All rows at once: for each input an array [N, ...]."""
-        return [np.concatenate(parts) for parts in zip(*self, strict=True)]
+        """All rows at once: for each input an array [N, ...].
+
+        Raises:
+            ValueError: they are of several shapes.
+        """
+        columns = []
+        for parts in zip(*self, strict=True):
+            shapes = sorted({part.shape[1:] for part in parts})
+            if len(shapes) > 1:
+                received = ", ".join(map(str, shapes))
+                raise ValueError(f"`{self._argument}` must be rows of one shape. Received: {received}")
+            columns.append(np.concatenate(parts))
+        return columns
 
     def _starter(self, data: Any) -> Callable[[], Iterable[list[Any]]]:
         """What begins a pass over the data."""

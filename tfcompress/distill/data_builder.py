@@ -161,8 +161,8 @@ def _appended(path: Path) -> TextIO:
         if rest:
             with path.open("r+b") as file:
                 file.truncate(path.stat().st_size - len(rest))
-        elif lines:
-            ending = "\n"  # the last record was written without one
+        elif lines and not path.read_bytes().endswith(b"\n"):  # the last record was written without one
+            ending = "\n"
     found = path.open("a", encoding="utf-8", errors="backslashreplace")
     found.write(ending)
     return found

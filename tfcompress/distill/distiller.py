@@ -181,14 +181,18 @@ class Distiller(Tracked):
         return list(getattr(self.student, "output_names", None) or [])
 
     def _places(self, loss: DistillationLoss, keys: Any, taught: Any, answers: Any) -> tuple[int | None, int | None]:
-        """Which of the teacher's and of the student's outputs a loss is about: a name is looked up in each's own."""
+        """Which of the teacher's and of the student's outputs a loss is about: a name is looked up in each's own.
+
+        A name that the teacher's outputs do not have means the same place in both, where both have an order.
+        """
         wanted = getattr(loss, "output", None)
         mine = _place(answers, wanted, self._names()) if loss.student is None else None
         count = len(flavor.flatten(taught))
         if keys[0] is not None or count == 1:
             return (None if keys[0] is not None else 0), mine
         names = sorted(taught) if isinstance(taught, dict) else self._hidden.teacher.output_names or []
-        if mine is not None and mine < count and wanted not in names:
+        ordered = isinstance(wanted, int) or not (isinstance(taught, dict) or isinstance(answers, dict))
+        if mine is not None and mine < count and wanted not in names and ordered:
             return mine, mine
         return _place(taught, wanted, names), mine
 
@@ -230,10 +234,10 @@ class Distiller(Tracked):
         ):
             one = _chosen(keys[0], places[0], taught, seen)
             other, mask = _projected(_chosen(keys[1], places[1], y_pred, inner), places[1], projection, y_pred)
-            values = loss.loss(one, other, self._of_output(loss, y))
+            values = loss.loss(one, other, self._of_output(loss, y, y_pred))
             if known is not None and values.shape.rank == 0:
                 values = tf.where(tf.reduce_all(known), values, 0.0)
-            total += weight * reduced(values, self._of_output(loss, sample_weight), _both(mask, known))
+            total += weight * reduced(values, self._of_output(loss, sample_weight, y_pred), _both(mask, known))
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return self.told(task, total, share * task + (1 - share) * total / replicas, y_pred)
 
@@ -249,13 +253,20 @@ class Distiller(Tracked):
         tf.debugging.assert_equal(share, 0.0, f"{needed}. {received}")  # a callback may change it behind this trace
         return tf.constant(0.0)
 
-    def _of_output(self, loss: DistillationLoss, given: Any) -> Any:
-        """What `fit` was given for a loss's output, of labels or weights: the only one, or None where none is told."""
-        flat = [] if given is None else flavor.flatten(given)
-        if len(flat) <= 1:
+    def _of_output(self, loss: DistillationLoss, given: Any, y_pred: Any) -> Any:
+        """What `fit` was given for a loss's output, of labels or weights; None where it was given nothing for it."""
+        if given is None or not isinstance(given, (dict, list, tuple)):
+            return given
+        flat = flavor.flatten(given)
+        if len(flavor.flatten(y_pred)) == 1:
             return flat[0] if flat else None
         wanted = getattr(loss, "output", None)
-        return None if wanted is None else flat[_place(given, wanted, self._names())]
+        if wanted is None:
+            return None
+        place = _place(y_pred, wanted, self._names())
+        if isinstance(given, dict):
+            return given.get((sorted(y_pred) if isinstance(y_pred, dict) else self._names())[place])
+        return flat[place]
 
     def test_step(self, *args: Any) -> Any:
         """As Keras does it; a teacher whose answers are stored is not asked for rows that it has no answers to."""

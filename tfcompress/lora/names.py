@@ -64,7 +64,8 @@ def activate(model: Any, name: str | None) -> None:
     """Let another adapter be in force, in this model itself; it alone is trained from now on.
 
     What `predict`, `evaluate` and a call of the model compute changes at once. Before `fit`, compile again: the
-    optimizer belongs to the adapter that it has trained.
+    optimizer belongs to the adapter that it has trained. So compile again a model around it, such as a `Distiller`,
+    which goes on with what it has traced.
 
     Args:
         model: a model with adapters; it is changed.
