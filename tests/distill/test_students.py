@@ -7,8 +7,10 @@ from scipy.stats import entropy
 
 import tfcompress
 from tests.distill.models import IMAGES, LABELS, X, Y, compiled, conv, dense, keras
-from tfcompress.distill import AttentionTransfer, Distiller, Features, Logits, MutualLearning
-from tfcompress.prune import ConstantSparsity, Pruning
+from tfcompress.distill import AttentionTransfer, Distiller, Features, Logits, MutualLearning, SelfDistiller
+from tfcompress.factorize import NuclearNorm
+from tfcompress.prune import L1, ConstantSparsity, GroupLasso, KeepZeros, Pruning, PruningSummaries, Slimming
+from tfcompress.quantize import FreezeBatchNorm
 
 
 @pytest.fixture
@@ -72,6 +74,127 @@ def test_pruned_and_quantized_at_once(teacher):
     final = tfcompress.finalize(student)
     kernels = [w for w in final.get_weights() if w.ndim == 4]
     assert kernels and all(np.mean(kernel == 0) >= 0.5 for kernel in kernels)
+
+
+def taught():
+    """A student of 144 weights in kernels beside a projection of 768."""
+    keras.utils.set_random_seed(0)
+    student = dense(16)
+    distiller = compiled(Distiller(dense(48), student, [Features("hidden", "hidden"), Logits(2.0)]))
+    return distiller, [student], distiller.projections[0].weights
+
+
+def headed():
+    keras.utils.set_random_seed(0)
+    model = dense(16)
+    distiller = compiled(SelfDistiller(model, ["hidden"]))
+    return distiller, [model], [weight for head in distiller.heads for weight in head.weights]
+
+
+def mutual():
+    keras.utils.set_random_seed(0)
+    peers = [dense(16), dense(8)]
+    return compiled(MutualLearning(peers)), peers, []
+
+
+def kernels(models):
+    return [np.array(weight) for model in models for weight in model.weights if len(weight.shape) > 1]
+
+
+def zeros(arrays):
+    return np.mean(np.concatenate([np.ravel(array) for array in arrays]) == 0)
+
+
+def norms(kernel):
+    return np.linalg.svd(kernel, compute_uv=False).sum()
+
+
+def lasso(kernel):
+    return np.sqrt(len(kernel)) * np.linalg.norm(kernel, axis=0).sum()
+
+
+@pytest.mark.parametrize("budget", ["global", "erk"])
+@pytest.mark.parametrize("make", [taught, headed, mutual])
+def test_zeros_are_those_of_the_products_alone(make, budget):
+    model, products, spare = make()
+    pruning, rows = Pruning(ConstantSparsity(0.8, begin_step=0), budget=budget), PruningSummaries()
+    before = [np.array(weight) for weight in spare]
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[pruning, rows])
+    found = kernels(products)
+    assert zeros(found) == pytest.approx(0.8, abs=len(found) / sum(kernel.size for kernel in found))
+    assert pruning.sparsity() == pytest.approx(zeros(found))
+    assert rows.rows[-1][2] == pytest.approx(zeros(found))
+    for old, weight in zip(before, spare, strict=True):
+        assert len(weight.shape) < 2 or not np.any(np.asarray(weight) == 0)
+        assert np.abs(np.asarray(weight) - old).max() > 0  # the optimizer trains it as ever
+
+
+@pytest.mark.parametrize("make", [taught, headed, mutual])
+@pytest.mark.parametrize(("kind", "of"), [(NuclearNorm, norms), (L1, lambda w: np.abs(w).sum()), (GroupLasso, lasso)])
+def test_penalties_are_on_the_products_alone(make, kind, of):
+    model, products, _ = make()
+    penalty = kind(0.5)
+    penalty.attach(model)
+    found = sum(float(loss) for loss in model.losses)
+    assert found == pytest.approx(0.5 * sum(map(of, kernels(products))), rel=1e-4)
+    penalty.detach()
+    assert not model.losses
+
+
+def test_a_selection_names_layers_of_the_products():
+    distiller, (student,), _ = taught()
+    path = f"{student.name}/out"
+    for select, expected in (("hidden", 96), (keras.layers.Dense, 144), (student.name, 144), (path, 48)):
+        pruning = Pruning(ConstantSparsity(0.5), select=select)
+        pruning.attach(distiller)
+        assert sum(np.prod(target.shape) for target in pruning.targets) == expected
+    for select in (distiller.projections[0], distiller.projections[0].name):
+        with pytest.raises(ValueError, match=r"`select` entry .* selects no layer of 'distiller'\. There are: "):
+            Pruning(ConstantSparsity(0.5), select=select).attach(distiller)
+
+
+def test_zeros_of_a_projection_are_not_held():
+    distiller, (student,), (projection,) = taught()
+    hidden, bias, *rest = student.get_weights()
+    student.set_weights([hidden * (np.arange(16) % 2), bias, *rest])
+    projection.assign(np.eye(16, 48))
+    distiller.fit(X, Y, batch_size=8, verbose=0, callbacks=[KeepZeros()])
+    assert zeros(kernels([student])[:1]) == 0.5
+    assert zeros([np.asarray(projection)]) < 0.5
+
+
+class Normalized(Features):
+    """Compares what a normalization in front of the projection makes of the student's layer."""
+
+    def projection(self, teacher, student):
+        layers = [keras.layers.BatchNormalization(), keras.layers.Dense(teacher[-1])]
+        return keras.Sequential([keras.Input(student[1:]), *layers])
+
+
+def test_normalizations_for_training_only_are_neither_frozen_nor_penalized(teacher):
+    student = conv(4)
+    distiller = compiled(Distiller(teacher, student, Normalized("conv", "conv")))
+    penalty = Slimming(0.5)
+    penalty.attach(distiller)
+    assert [float(loss) for loss in distiller.losses] == [0.5 * 4]
+    penalty.detach()
+    distiller.fit(IMAGES, LABELS, verbose=0, callbacks=[FreezeBatchNorm(0)])
+    assert not student.get_layer("norm").trainable and distiller.projections[0].layers[0].trainable
+
+
+class Weighted(Distiller):
+    """Has a matrix of its own."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.matrix = self.add_weight(name="matrix", shape=(40, 40), initializer="ones")
+
+
+def test_weights_of_a_distiller_itself_are_for_training_only():
+    student = dense()
+    pruning = Pruning(ConstantSparsity(0.5))
+    pruning.attach(Weighted(dense(9), student, Logits(2.0)))
+    assert [target.name for target in pruning.targets] == ["hidden/kernel", "out/kernel"]
 
 
 def test_peers_are_saved_each_in_a_file_and_measured_with_weights(tmp_path):

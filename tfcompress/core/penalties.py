@@ -17,7 +17,8 @@ class Regularizer(keras.callbacks.Callback):
     """A penalty on weights of selected layers. As a callback of `fit` it holds for that fit; `attach` and `detach` are
     for loops of one's own, in which the penalties are among `model.losses`.
 
-    The layers' configuration stays as it is, and so does the model's file.
+    The layers' configuration stays as it is, and so does the model's file. Of a model that trains others it is on these
+    alone.
 
     Args:
         strength: factor of the penalty in the loss, > 0.

@@ -5,8 +5,8 @@ import fnmatch
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.trainers import product_layers
 
 #: A layer class, a name pattern ("head/*"), a layer, a predicate of a layer, a list of these, or None for every layer.
 Selection = Any
@@ -19,7 +19,7 @@ def matcher(select: Selection, model: keras.Model, argument: str = "select") -> 
         select: layer class (of a composite: what was traced out of it), name pattern (as in a shell; "block/*" is every
             layer in "block", or traced out of it), layer of the model or of the model it was traced from, predicate,
             list of these (any of them), or None (everything).
-        model: the model in which each entry must select something.
+        model: the model in which each entry must select something; of one that trains others in its products.
         argument: the name of the user's parameter, for messages.
 
     Returns:
@@ -44,7 +44,7 @@ def matcher(select: Selection, model: keras.Model, argument: str = "select") -> 
         )
     places = _places(model) if any(isinstance(entry, str) and "/" in path(entry) for entry in entries) else {}
     tests = [_test(entry, argument, places) for entry in entries]
-    parts = flavor.sublayers(model, recursive=True)
+    parts = product_layers(model, recursive=True)
     layers = [layer for layer in parts if not isinstance(layer, keras.layers.InputLayer)]
     for entry, test in zip(entries, tests, strict=True):
         if not any(map(test, layers)):
@@ -75,7 +75,7 @@ def _places(model: Any) -> dict[int, str]:
     found: dict[int, str] = {}
 
     def visit(part: Any, prefix: str) -> None:
-        for layer in flavor.sublayers(part):
+        for layer in product_layers(part):
             if id(layer) not in found:
                 found[id(layer)] = f"{prefix}{layer.name}"
                 visit(layer, f"{found[id(layer)]}.")

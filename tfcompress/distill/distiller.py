@@ -102,6 +102,11 @@ class Distiller(Tracked):
             self.supports_jit = False
 
     @property
+    def products(self) -> list[Any]:
+        """The student: callbacks and penalties of `tfcompress` leave projections alone."""
+        return [self.student]
+
+    @property
     def teacher(self) -> Teacher:
         """What teaches, as it is asked."""
         return self._hidden.teacher

@@ -62,6 +62,11 @@ class MutualLearning(Tracked):
         object.__setattr__(self, "_pairs", _pairs(peers, loss))
         self.track([f"peer_{number}" for number in range(len(peers))])
 
+    @property
+    def products(self) -> list[Any]:
+        """The peers."""
+        return list(self.peers)
+
     def compile(
         self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None, weighted_metrics: Any = None,
         **options: Any,

@@ -75,6 +75,11 @@ class SelfDistiller(Tracked):
         loss.check(*[(None, self.heads[0].output_shape[-1])] * 2)
         self.track(getattr(model, "output_names", None))
 
+    @property
+    def products(self) -> list[Any]:
+        """The model: callbacks and penalties of `tfcompress` leave the heads alone."""
+        return [self.student]
+
     def call(self, inputs: Any, training: Any = None) -> Any:
         """The model's answers."""
         return computed(self.student, self._taps, self._seen, inputs, training=training)

@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.trainers import Trainer
 
 
-class Tracked(keras.Model):
+class Tracked(Trainer, keras.Model):
     """A model whose `compute_loss` ends in `told`, and whose metrics are its loss and the two parts of it."""
 
     def track(self, output_names: Any) -> None:

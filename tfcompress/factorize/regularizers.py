@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.penalties import Regularizer
 from tfcompress.core.select import matcher
+from tfcompress.core.trainers import product_layers
 from tfcompress.core.transformed import Transformed, transformed_layers
 from tfcompress.factorize.candidates import has_kernel, target_of
 from tfcompress.factorize.decompose import methods_of
@@ -23,7 +24,7 @@ class NuclearNorm(Regularizer):
 
     As a callback of `fit` it holds for that fit; `attach` and `detach` are for loops of one's own, in which the
     penalties are among `model.losses`. `factorize_model(model, {"energy": 0.99})` then finds what is left. The layers'
-    configuration stays as it is, and so does the model's file.
+    configuration stays as it is, and so does the model's file. Of a `Distiller` it is on the student alone.
 
     Args:
         strength: factor of the penalty in the loss, > 0.
@@ -62,7 +63,7 @@ class NuclearNorm(Regularizer):
         wrapped = {id(inner) for wrapper in transformed_layers(model)
                    for inner in flavor.sublayers(wrapper, recursive=True)}  # fmt: skip
         targets, reasons = [], []
-        for layer in flavor.sublayers(model, recursive=True):
+        for layer in product_layers(model, recursive=True):
             if id(layer) in wrapped or not layer.built or not matches(layer):
                 continue
             target, reason = target_of(layer)

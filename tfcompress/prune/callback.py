@@ -30,9 +30,10 @@ class Pruning(keras.callbacks.Callback):
     the callback, in later fits and in whatever `tfcompress` makes of the model; `release` lets them go. What is zero
     stays zero unless the schedule's share falls.
 
-    In `fit` it is a callback. Weights that another callback restores when training ends, as
-    `EarlyStopping(restore_best_weights=True)` does, are put onto the zeros, too; those of an epoch before the last
-    decision are then not what was measured: let it start where the schedule ends. In a loop of one's own:
+    In `fit` it is a callback; in that of a `Distiller` it prunes the student alone. Weights that another callback
+    restores when training ends, as `EarlyStopping(restore_best_weights=True)` does, are put onto the zeros, too; those
+    of an epoch before the last decision are then not what was measured: let it start where the schedule ends. In a loop
+    of one's own:
 
         pruning.attach(model)               before the step is traced by tf.function
         for x, y in batches:

@@ -9,6 +9,7 @@ from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
 from tfcompress.core.penalties import Regularizer
 from tfcompress.core.select import matcher
+from tfcompress.core.trainers import product_layers
 from tfcompress.prune.targets import kernels, output_axis
 
 
@@ -80,7 +81,7 @@ class Slimming(Regularizer):
 
     def found(self, model: Any) -> list[tuple[Any, Any]]:
         matches = matcher(self.select, model)
-        layers = flavor.sublayers(model, recursive=True)
+        layers = product_layers(model, recursive=True)
         chosen = {id(part) for layer in layers if matches(layer)
                   for part in (layer, *flavor.sublayers(layer, recursive=True))}  # fmt: skip
         kind = keras.layers.BatchNormalization

@@ -11,6 +11,7 @@ from tfcompress.core.einsum import Equation
 from tfcompress.core.flavor import keras
 from tfcompress.core.projected import Mask, attach, mask_of, project
 from tfcompress.core.select import matcher
+from tfcompress.core.trainers import Trainer, product_layers
 from tfcompress.core.transformed import Transformed
 
 _LAYERS = keras.layers
@@ -79,7 +80,7 @@ def kernels(model: Any, select: Any = None) -> list[tuple[Any, Any]]:
 
     A kernel is a trainable variable of two axes or more that is no bias and not of a normalization. With no selection,
     the small kernels of depthwise convolutions are left out; a selected layer gives all its kernels, and those of the
-    layers in it.
+    layers in it. A model that trains others gives the kernels of these.
 
     Raises:
         ValueError: a selection matches no layer, or there is no kernel.
@@ -151,18 +152,19 @@ def project_last(model: Any, variables: Iterable[Any]) -> None:
 
 
 def _layers(model: Any, matches: Any) -> Iterator[tuple[Any, bool]]:
-    """Each layer in the model, and whether it or something around it is selected."""
+    """Each layer in the model that is not for training only, and whether it or something around it is selected."""
     seen: set[tuple[int, bool]] = set()
 
     def visit(part: Any, inherited: bool) -> Iterator[tuple[Any, bool]]:
-        for layer in flavor.sublayers(part):
+        for layer in product_layers(part):
             chosen = inherited or matches(layer)
             if (id(layer), chosen) not in seen:
                 seen.add((id(layer), chosen))
                 yield layer, chosen
                 yield from visit(layer, chosen)
 
-    yield model, matches(model) if flavor.own_variables(model) else False
+    if not isinstance(model, Trainer):
+        yield model, matches(model) if flavor.own_variables(model) else False
     yield from visit(model, False)
 
 

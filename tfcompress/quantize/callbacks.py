@@ -4,6 +4,7 @@ from typing import Any
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.trainers import product_layers
 from tfcompress.quantize.quantizer import quantizers
 
 
@@ -78,7 +79,7 @@ class FreezeBatchNorm(_AfterSteps):
     """
 
     def _act(self) -> None:
-        layers = flavor.sublayers(self.model, recursive=True)
+        layers = product_layers(self.model, recursive=True)
         found = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
         if not found:
             raise ValueError(f"`FreezeBatchNorm` found no BatchNormalization in {self.model.name!r}")
