@@ -57,12 +57,41 @@ def train(strategy, folder):
     }  # fmt: skip
 
 
+def together(strategy):
+    """Peers, and a model with a head, each evaluated before anything else and then trained for two epochs."""
+    from tfcompress.distill import Logits, MutualLearning, SelfDistiller
+
+    made = {
+        "peers": lambda one, other: MutualLearning([one, other], Logits(2.0), weight=0.5),
+        "head": lambda one, other: SelfDistiller(one, ["conv"], Logits(2.0), hidden=0),
+    }
+    found = {}
+    given = {"sample_weight": np.linspace(0, 2, 32).astype("float32"), "batch_size": 16, "verbose": 0}
+    for name, function in made.items():
+        with strategy.scope():
+            nets = net(5, 1, normalized=False), net(3, 2, normalized=False)
+            keras.utils.set_random_seed(3)
+            model = function(*nets)
+        for doing in ("evaluated", "fitted"):
+            with strategy.scope():
+                loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+                model.compile(keras.optimizers.SGD(0.2), loss, metrics=["accuracy"])
+            if doing == "evaluated":
+                found[f"{name} {doing}"] = model.evaluate(X, Y, return_dict=True, **given)
+            else:
+                found[f"{name} {doing}"] = model.fit(X, Y, epochs=2, shuffle=False, **given).history
+        weights = [w.numpy().ravel() for w in model.trainable_weights]
+        found[f"{name} fitted"]["weights"] = np.concatenate(weights).tolist()
+    return found
+
+
 def main(folder):
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
     one, two = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    print(json.dumps({"one": train(one, f"{folder}/one"), "two": train(two, f"{folder}/two")}))
+    runs = {"one": one, "two": two}.items()
+    print(json.dumps({name: {**train(run, f"{folder}/{name}"), "together": together(run)} for name, run in runs}))
 
 
 if __name__ == "__main__":

@@ -49,3 +49,14 @@ def test_without_normalization_two_devices_take_the_very_steps_of_one(found):
     assert set(one) == {"loss", "student_loss", "distillation_loss", "weights"}
     for name in one:
         np.testing.assert_allclose(one[name], two[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["peers", "head"])
+def test_what_trains_together_does_so_on_two_devices_as_on_one(found, name):
+    for doing in ("evaluated", "fitted"):
+        one, two = (found[run]["together"][f"{name} {doing}"] for run in ("one", "two"))
+        accuracy = "peer_1_accuracy" if name == "peers" else "accuracy"
+        assert set(one) == set(two) >= {"loss", "student_loss", "distillation_loss", accuracy}
+        for key in one:
+            np.testing.assert_allclose(one[key], two[key], rtol=1e-5, atol=1e-5, err_msg=f"{doing} {key}")
+    assert one["loss"][1] < one["loss"][0]

@@ -94,12 +94,13 @@ class MutualLearning(Tracked):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """The sum of the peers' losses for a batch, and the peers' own further losses."""
-        weight = None if sample_weight is None else flavor.flatten(sample_weight)[0]
-        task = tf.cast(flavor.compiled_loss(self, y, y_pred, sample_weight), tf.float32)
+        ys, weights = self._for_each(y, sample_weight)
+        weight = None if weights is None else flavor.flatten(weights)[0]
+        task = tf.cast(flavor.compiled_loss(self, ys, y_pred, weights), tf.float32)
         total = tf.constant(0.0)
         for (teaching, learning), loss in self._pairs.items():
             told = tf.stop_gradient(y_pred[teaching])
-            values = loss.loss(told, y_pred[learning], flavor.flatten(y)[0])
+            values = loss.loss(told, y_pred[learning], flavor.flatten(ys)[0])
             total += reduced(values, weight, flavor.mask_of(y_pred[learning]))
         total = self.weight * total / (len(self.peers) - 1)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -111,20 +112,17 @@ class MutualLearning(Tracked):
         for place, peer in enumerate(self.peers):
             peer.save(path.with_name(f"{path.stem}_peer_{place}{path.suffix}"), overwrite=overwrite, **options)
 
-    def train_step(self, data: Any) -> Any:
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """As Keras does it, with the labels of all peers."""
-        return super().train_step(self._for_each(data))
+        ys, weights = self._for_each(y, sample_weight)
+        return super().compute_metrics(x, ys, y_pred, weights)
 
-    def test_step(self, data: Any) -> Any:
-        """As Keras does it, with the labels of all peers."""
-        return super().test_step(self._for_each(data))
-
-    def _for_each(self, data: Any) -> Any:
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    def _for_each(self, y: Any, sample_weight: Any) -> tuple[list[Any], list[Any] | None]:
+        """Labels and weights of all peers; not by the steps, before which Keras looks at the loss under a strategy."""
         if y is None:
             raise ValueError("`y` must be given: peers learn from labels beside each other. Received: y=None")
         count = len(self.peers)
-        return x, [y] * count, None if sample_weight is None else [sample_weight] * count
+        return [y] * count, None if sample_weight is None else [sample_weight] * count
 
 
 def _for_peers(metrics: Any, count: int) -> list[list[Any]] | None:
