@@ -8,6 +8,7 @@ from scipy.stats import entropy
 
 from tests.distill.models import IMAGES, LABELS, X, Y, compiled, conv, dense, keras
 from tfcompress.distill import (
+    DecoupledLogits,
     Distiller,
     Features,
     Logits,
@@ -67,11 +68,21 @@ def network(x, weights):
 WEIGHT = np.linspace(0, 2, 24).astype("float32")
 
 
-def test_a_step_of_peers_follows_the_gradient_of_what_each_learns():
-    peers = [dense(4), dense(5)]
+def named(width):
+    """As `dense`; its only output is the only entry of a dict."""
+    model = dense(width)
+    return keras.Model(model.inputs, {"out": model.outputs[0]})
+
+
+KINDS = pytest.mark.parametrize(("made", "labels"), [(dense, Y), (named, Y), (named, {"out": Y})])
+
+
+@KINDS
+def test_a_step_of_peers_follows_the_gradient_of_what_each_learns(made, labels):
+    peers = [made(4), made(5)]
     before = [[tf.Variable(w) for w in peer.get_weights()] for peer in peers]
     compiled(MutualLearning(peers, Logits(2.0), weight=3.0), rate=0.1).fit(
-        X, Y, batch_size=24, sample_weight=WEIGHT, verbose=0
+        X, labels, batch_size=24, sample_weight=WEIGHT, verbose=0
     )
     answers = [network(X, weights) for weights in before]  # constants for the one that learns
     for mine, other in ((0, 1), (1, 0)):
@@ -82,12 +93,13 @@ def test_a_step_of_peers_follows_the_gradient_of_what_each_learns():
         moved(peers[mine], tape.gradient(whole, before[mine]), before[mine], 0.1)
 
 
-def test_a_step_of_heads_leaves_the_answers_that_they_learn_from_alone():
-    model = dense(5)
+@KINDS
+def test_a_step_of_heads_leaves_the_answers_that_they_learn_from_alone(made, labels):
+    model = made(5)
     distiller = compiled(SelfDistiller(model, ["hidden"], Logits(2.0), alpha=0.25, hidden=0), rate=0.1)
     before = [tf.Variable(w) for w in model.get_weights()]
     head = [tf.Variable(w) for w in distiller.heads[0].get_weights()]
-    distiller.fit(X, Y, batch_size=24, sample_weight=WEIGHT, verbose=0)
+    distiller.fit(X, labels, batch_size=24, sample_weight=WEIGHT, verbose=0)
     told = network(X, before)
     with tf.GradientTape() as tape:
         inner = tf.nn.relu(X @ before[0] + before[1]) @ head[0] + head[1]
@@ -99,6 +111,50 @@ def test_a_step_of_heads_leaves_the_answers_that_they_learn_from_alone():
     gradients = tape.gradient(whole, [*before, *head])
     moved(model, gradients[:4], before, 0.1)
     moved(distiller.heads[0], gradients[4:], head, 0.1)
+
+
+def test_all_that_is_given_may_be_under_the_outputs_name():
+    peers = [named(4), named(5)]
+    cases = [(MutualLearning(peers), ("peer_0_", "peer_1_")), (SelfDistiller(peers[0], ["hidden"]), ("",))]
+    for model, names in cases:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        weighted = keras.metrics.SparseCategoricalCrossentropy("weighted", from_logits=True)
+        metrics = {"metrics": {"out": ["accuracy"]}, "weighted_metrics": {"out": weighted}}
+        model.compile("sgd", {"out": loss}, **metrics, run_eagerly=True)
+        found = model.evaluate(X, {"out": Y}, sample_weight={"out": WEIGHT}, verbose=0, return_dict=True)
+        tasks = []
+        for name, peer in zip(names, peers, strict=False):
+            logits = network(X, [tf.constant(w) for w in peer.get_weights()]).numpy()
+            tasks.append(-log_softmax(logits, -1)[np.arange(24), Y] @ WEIGHT)
+            np.testing.assert_allclose(found[f"{name}accuracy"], np.mean(logits.argmax(-1) == Y), rtol=1e-5)
+            np.testing.assert_allclose(found[f"{name}weighted"], tasks[-1] / WEIGHT.sum(), rtol=1e-4)
+        np.testing.assert_allclose(found["student_loss"], sum(tasks) / 24, rtol=1e-4)
+
+
+def test_losses_that_need_labels_find_them_under_the_outputs_name():
+    peers, loss = [named(4), named(5)], DecoupledLogits(1.0, alpha=1.0, beta=0.0)  # the label's class against the rest
+    distiller = SelfDistiller(peers[0], ["hidden"], loss, hidden=0)
+    kernel, bias, *_ = weights = peers[0].get_weights()
+    head = np.maximum(X @ kernel + bias, 0) @ distiller.heads[0].get_weights()[0]
+    answers = [network(X, [tf.constant(w) for w in given]) for given in (weights, peers[1].get_weights())]
+    one, other, inner = (softmax(z, -1)[np.arange(24), Y] for z in (*answers, head))
+    for model, pairs in ((MutualLearning(peers, loss), [(one, other), (other, one)]), (distiller, [(one, inner)])):
+        found = compiled(model).evaluate(X, {"out": Y}, verbose=0, return_dict=True)["distillation_loss"]
+        expected = sum(entropy([p, 1 - p], [q, 1 - q]).mean() for p, q in pairs)
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_what_is_for_several_outputs_is_not_for_peers():
+    learning = MutualLearning([named(4), named(5)])
+    with pytest.raises(ValueError, match=r"`loss` must be one, for peers have one output each. Received: 2 of them"):
+        learning.compile("sgd", {"out": "mse", "other": "mse"})
+    for argument in ("metrics", "weighted_metrics"):
+        with pytest.raises(ValueError, match=f"`{argument}` must be one"):
+            learning.compile("sgd", "mse", **{argument: {"out": "mae", "other": "mae"}})
+    with pytest.raises(ValueError, match="`y` must be one"):
+        compiled(learning).fit(X, {"out": Y, "other": Y}, verbose=0)
+    with pytest.raises(ValueError, match="`y` must be given"):
+        compiled(learning).fit(X, verbose=0)
 
 
 def test_what_is_no_peer():

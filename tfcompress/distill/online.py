@@ -21,8 +21,9 @@ class MutualLearning(Tracked):
 
         loss = sum_k ( task_k + w / (K - 1) sum_{l != k} D(p_l, p_k) )
 
-    It is compiled, fitted and evaluated as any Keras model. The loss and the metrics given to `compile` are those of
-    each peer; metrics are named by the peer ("peer_0_accuracy"). `peers` are the products.
+    It is compiled, fitted and evaluated as any Keras model of one output, with labels by themselves or under its name.
+    The loss and the metrics given to `compile` are those of each peer; metrics are named by the peer
+    ("peer_0_accuracy"). `peers` are the products.
 
     Args:
         peers: at least two built Keras models with one output each, of one shape. They are trained in place; peers of
@@ -71,7 +72,7 @@ class MutualLearning(Tracked):
         self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None, weighted_metrics: Any = None,
         **options: Any,
     ) -> None:  # fmt: skip
-        """As any model; the loss and the metrics are those of each peer.
+        """As any model of one output; the loss and the metrics are those of each peer.
 
         Args:
             optimizer: of all peers: optimizers treat each weight on its own.
@@ -82,29 +83,34 @@ class MutualLearning(Tracked):
         """
         count = len(self.peers)
         super().compile(
-            optimizer, [loss] * count, metrics=_for_peers(metrics, count),
-            weighted_metrics=_for_peers(weighted_metrics, count), **options,
+            optimizer, [_only("loss", loss)] * count, metrics=_for_peers("metrics", metrics, count),
+            weighted_metrics=_for_peers("weighted_metrics", weighted_metrics, count), **options,
         )  # fmt: skip
 
     def call(self, inputs: Any, training: Any = None) -> list[Any]:
-        """The answers of each peer."""
-        return [peer(inputs, training=training) for peer in self.peers]
+        """The answers of each peer, a tensor each."""
+        return [flavor.flatten(peer(inputs, training=training))[0] for peer in self.peers]
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """The sum of the peers' losses for a batch, and the peers' own further losses."""
         ys, weights = self._for_each(y, sample_weight)
-        weight = None if weights is None else flavor.flatten(weights)[0]
+        weight = None if weights is None else weights[0]
         task = tf.cast(flavor.compiled_loss(self, ys, y_pred, weights), tf.float32)
         total = tf.constant(0.0)
         for (teaching, learning), loss in self._pairs.items():
             told = tf.stop_gradient(y_pred[teaching])
-            values = loss.loss(told, y_pred[learning], flavor.flatten(ys)[0])
+            values = loss.loss(told, y_pred[learning], ys[0])
             total += reduced(values, weight, flavor.mask_of(y_pred[learning]))
         total = self.weight * total / (len(self.peers) - 1)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return self.told(task, total, task + total / replicas, y_pred)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """As Keras does it, with the labels of all peers."""
+        ys, weights = self._for_each(y, sample_weight)
+        return super().compute_metrics(x, ys, y_pred, weights)
 
     def save(self, filepath: Any, overwrite: bool = True, **options: Any) -> None:
         """Saves each peer in a file of its own: "model.keras" is "model_peer_0.keras" and so on."""
@@ -112,21 +118,25 @@ class MutualLearning(Tracked):
         for place, peer in enumerate(self.peers):
             peer.save(path.with_name(f"{path.stem}_peer_{place}{path.suffix}"), overwrite=overwrite, **options)
 
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """As Keras does it, with the labels of all peers."""
-        ys, weights = self._for_each(y, sample_weight)
-        return super().compute_metrics(x, ys, y_pred, weights)
-
     def _for_each(self, y: Any, sample_weight: Any) -> tuple[list[Any], list[Any] | None]:
         """Labels and weights of all peers; not by the steps, before which Keras looks at the loss under a strategy."""
         if y is None:
             raise ValueError("`y` must be given: peers learn from labels beside each other. Received: y=None")
-        count = len(self.peers)
-        return [y] * count, None if sample_weight is None else [sample_weight] * count
+        ys = [_only("y", y)] * len(self.peers)
+        return ys, None if sample_weight is None else [_only("sample_weight", sample_weight)] * len(ys)
 
 
-def _for_peers(metrics: Any, count: int) -> list[list[Any]] | None:
-    wanted = [] if metrics is None else list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+def _only(argument: str, given: Any) -> Any:
+    """What is given for the only output that a peer has, by itself, in a list or under a name."""
+    found = list(given.values()) if isinstance(given, dict) else given if isinstance(given, (list, tuple)) else [given]
+    if len(found) != 1:
+        raise ValueError(f"`{argument}` must be one, for peers have one output each. Received: {len(found)} of them")
+    return found[0]
+
+
+def _for_peers(argument: str, metrics: Any, count: int) -> list[list[Any]] | None:
+    given = _only(argument, metrics) if isinstance(metrics, dict) else metrics
+    wanted = [] if given is None else list(given) if isinstance(given, (list, tuple)) else [given]
     return [[_again(metric) for metric in wanted] for _ in range(count)] if wanted else None
 
 

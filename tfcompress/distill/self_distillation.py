@@ -94,8 +94,9 @@ class SelfDistiller(Tracked):
         labeled = total = tf.constant(0.0)
         for tap, head in zip(self._taps, self.heads, strict=True):
             answers = head(averaged(inner[tap.key], flavor.mask_of(inner[tap.key])))
-            labeled += tf.cast(flavor.compiled_loss(self, y, answers, sample_weight), tf.float32)
-            values = self._between.loss(tf.stop_gradient(y_pred), answers, y)
+            like = flavor.pack_like(y_pred, [answers])
+            labeled += tf.cast(flavor.compiled_loss(self, y, like, sample_weight), tf.float32)
+            values = self._between.loss(tf.stop_gradient(flavor.flatten(y_pred)[0]), answers, flavor.flatten(y)[0])
             total += reduced(values, weight)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return self.told(task, total, task + (1 - self.alpha) * labeled + self.alpha * total / replicas, y_pred)
@@ -107,13 +108,14 @@ class SelfDistiller(Tracked):
 
 def _heads(model: Any, taps: list[Tap], kind: str, hidden: int) -> list[Any]:
     """A head for each exit, whose answers are of the model's kind."""
-    outputs, inner = tried(model, taps)
-    if len(flavor.flatten(outputs)) != 1 or flavor.flatten(outputs)[0].shape.rank != 2:
-        shapes = [tuple(tensor.shape) for tensor in flavor.flatten(outputs)]
+    answers, inner = tried(model, taps)
+    outputs = flavor.flatten(answers)
+    if len(outputs) != 1 or outputs[0].shape.rank != 2:
+        shapes = [tuple(tensor.shape) for tensor in outputs]
         raise ValueError(f"`model` must have one output of shape [batch, classes]. Received: {shapes}, batch first")
     heads = []
     for tap in taps:
-        last = keras.layers.Dense(outputs.shape[-1], None if kind == "logits" else kind, dtype="float32")
+        last = keras.layers.Dense(outputs[0].shape[-1], None if kind == "logits" else kind, dtype="float32")
         layers = [keras.layers.Dense(hidden, "relu", dtype="float32")] if hidden else []
         heads.append(keras.Sequential([keras.Input((inner[tap.key].shape[-1],)), *layers, last]))
     return heads
