@@ -9,7 +9,16 @@ import tfcompress
 from tests.distill.models import IMAGES, LABELS, X, Y, compiled, conv, dense, keras
 from tfcompress.distill import AttentionTransfer, Distiller, Features, Logits, MutualLearning, SelfDistiller
 from tfcompress.factorize import NuclearNorm
-from tfcompress.prune import L1, ConstantSparsity, GroupLasso, KeepZeros, Pruning, PruningSummaries, Slimming
+from tfcompress.prune import (
+    L1,
+    ChannelPruning,
+    ConstantSparsity,
+    GroupLasso,
+    KeepZeros,
+    Pruning,
+    PruningSummaries,
+    Slimming,
+)
 from tfcompress.quantize import FreezeBatchNorm
 
 
@@ -64,6 +73,20 @@ def test_a_student_is_pruned_while_it_learns(teacher):
     distiller.fit(IMAGES, LABELS, batch_size=8, epochs=2, verbose=0, callbacks=[pruning])
     kernel = student.get_layer("conv").get_weights()[0]
     assert np.mean(kernel == 0) == 0.5  # 36 weights, 18 zeros
+
+
+def test_a_students_channels_go_while_it_learns(teacher):
+    student = conv(16)
+    distiller = compiled(Distiller(teacher, student, [Logits(4.0), Features("relu", "relu")]))
+    pruning = ChannelPruning(0.5, rounds=2)
+    distiller.fit(IMAGES, LABELS, batch_size=8, epochs=2, verbose=0, callbacks=[pruning])
+    small = pruning.shrink()
+    assert [tuple(w.shape) for w in small.trainable_weights] == [(3, 3, 1, 8), (8,), (8,), (8, 3), (3,)]
+    np.testing.assert_allclose(small(IMAGES), student(IMAGES), rtol=1e-4, atol=1e-5)
+    assert np.count_nonzero(distiller.projections[1].get_weights()[0]) == 16 * 6
+    peers = compiled(MutualLearning([conv(16), conv(16)]))
+    with pytest.raises(ValueError, match=r"`ChannelPruning` must be in the training of one model.*which trains 2"):
+        peers.fit(IMAGES, LABELS, verbose=0, callbacks=[ChannelPruning(0.5)])
 
 
 def test_pruned_and_quantized_at_once(teacher):

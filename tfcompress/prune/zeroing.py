@@ -13,6 +13,7 @@ from tfcompress.core.projected import Mask, attach, mask_of, project
 from tfcompress.core.remake import remake
 from tfcompress.core.scalars import is_whole
 from tfcompress.core.trace import trace
+from tfcompress.core.trainers import Trainer
 from tfcompress.core.transformed import named_weights
 from tfcompress.prune.channels import candidates, changes, check_plain, kept_whole, noted_groups, scored
 from tfcompress.prune.dependencies import Group, Member
@@ -28,7 +29,8 @@ class ChannelPruning(keras.callbacks.Callback):
     A channel is at zero when every kernel that reads it has zeros there, held by the kernel's constraint. The zeros are
     in the model's weights, so a checkpoint holds the rounds that are done: restored and trained on with a new callback
     of the same arguments, what is at zero stays, and the next round chooses on. Channels that an operation without
-    weights sums over (a product of two tensors) cannot be held so; they stay, with a note in what `shrink` returns.
+    weights sums over (a product of two tensors) cannot be held so; they stay, with a note in what `shrink` returns. In
+    the fit of a `Distiller` they are the student's.
 
     Args:
         amount: as of `prune_channels`, reached in the last round.
@@ -66,21 +68,21 @@ class ChannelPruning(keras.callbacks.Callback):
         self._epoch = -1  # the last that began
 
     def on_train_begin(self, logs: Any = None) -> None:
-        flat = trace(self.model)
+        flat = trace(self._pruned)
         check_plain(flat)
-        here = {layer.name for layer in self.model.layers}
+        here = {layer.name for layer in self._pruned.layers}
         inside = [layer.name for layer in flat.layers if layer.weights and layer.name not in here]
         if inside:
             raise ValueError(
                 f"`ChannelPruning` must train a flat graph of layers: train `tfcompress.trace(model)`. "
-                f"Received: {self.model.name!r}, in which {inside[0]!r} is inside another layer"
+                f"Received: {self._pruned.name!r}, in which {inside[0]!r} is inside another layer"
             )
         self._plan = Rounds(flat, self.amount, self.rounds, self.round_to, self.importance)
         held, notes = _held(Flow(flat), self.select)
         if not held:
             why = next(f"{name}: {note}" for name, note in notes.items())
             raise ValueError(f"`ChannelPruning` must train a model with channels that kernels alone read. "
-                             f"Received: {self.model.name!r}: {why}")  # fmt: skip
+                             f"Received: {self._pruned.name!r}: {why}")  # fmt: skip
         # A kernel of nothing but zeros was never trained: it is not held there.
         self._put([(group, dead & ~dead.all()) for group, dead in held])
         remake(self.model)
@@ -91,15 +93,26 @@ class ChannelPruning(keras.callbacks.Callback):
         if rest == 0 and 0 <= number < self.rounds:
             self._decide(number + 1, flavor.steps_done(self.model.optimizer))
 
+    @property
+    def _pruned(self) -> Any:
+        """The model whose channels go: the one that is trained, of a model that trains another that one."""
+        products = self.model.products if isinstance(self.model, Trainer) else [self.model]
+        if len(products) != 1:
+            raise ValueError(
+                f"`ChannelPruning` must be in the training of one model. Received: {self.model.name!r}, which trains "
+                f"{len(products)}"
+            )
+        return products[0]
+
     def _variable(self, member: Member) -> Any:
-        layer = next(layer for layer in self.model.layers if layer.name == member.layer)
+        layer = next(layer for layer in self._pruned.layers if layer.name == member.layer)
         return named_weights(layer)[member.weight]
 
     def _decide(self, number: int, step: int) -> None:
         """Put as many channels at zero as the round asks for; those that are there already go first."""
-        flow = Flow(trace(self.model))
+        flow = Flow(trace(self._pruned))
         held, _ = _held(flow, self.select)
-        pairs, _ = scored(flow, [group for group, _ in held], self.importance, self.data, self.model,
+        pairs, _ = scored(flow, [group for group, _ in held], self.importance, self.data, self._pruned,
                           [dead for _, dead in held])  # fmt: skip
         counts = self._plan.counts(number)(flow, pairs)  # type: ignore[union-attr]
         self._put([(group, np.argsort(score, kind="stable")[: group.size - count])
@@ -132,7 +145,7 @@ class ChannelPruning(keras.callbacks.Callback):
         Warns:
             UserWarning: training ended before the last round, or began after it and found nothing at zero.
         """
-        flow = Flow(trace(self.model))
+        flow = Flow(trace(self._pruned))
         held, notes = _held(flow, self.select)
         notes |= kept_whole([group for group, dead in held if not dead.any()])
         removed = []
@@ -147,7 +160,7 @@ class ChannelPruning(keras.callbacks.Callback):
                 stacklevel=2,
             )
         changed = changes(flow, removed)
-        return noted(without(flow, removed), {**notes, **getattr(self.model, "notes", {}), **changed})
+        return noted(without(flow, removed), {**notes, **getattr(self._pruned, "notes", {}), **changed})
 
 
 def _held(flow: Flow, select: Any) -> tuple[list[tuple[Group, np.ndarray]], dict[str, str]]:
