@@ -137,8 +137,8 @@ class Logits(Outputs):
     """Answers at a temperature: T^2 KL(softmax(t / T) || softmax(s / T)).
 
     Args:
-        temperature: T > 0; 2 to 20 show how the teacher ranks what is wrong, but a small student begins slower the
-            higher T is: in a few hundred steps it may learn less than alone, and most at 1. "mse" knows none.
+        temperature: T > 0; 2 to 20 show how the teacher ranks what is wrong. A student that is too small to follow it
+            there, or trains for few steps, may learn less than alone: then 1 costs it least. "mse" knows none.
         loss: "kl" (Hinton's), "cross_entropy" (the same gradient), or "mse": mean (t - s)^2 of the logits, each less
             their mean where one side gives probabilities of classes, of which logits are known up to a constant.
         from_logits: whether the outputs are logits; a pair for teacher and student. None: found out from the layers
