@@ -82,6 +82,10 @@ def test_prompts_hold_what_they_are_made_of():
         in_context(["x"], [("a", "1")], shots=2)
     with pytest.raises(ValueError, match="`shots` must be"):
         in_context(["x"], [("a", "1"), ("b", "2")], shots=1.5)
+    for make, argument in ((lambda text: in_context(text, [("a", "1")], shots=1), "inputs"),
+                           (chain_of_thought, "questions"), (instructions, "tasks")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"`{argument}` must be several texts. Received: {argument}='hello'"):
+            make("hello")
 
 
 def test_a_run_goes_on_where_it_was_stopped(tmp_path):

@@ -54,6 +54,8 @@ def test_what_does_not_fit_is_said():
         layer_map(Features, chain(2), chain(4), "block_*")
     with pytest.raises(ValueError, match="`how` must name one of 4 layers of the teacher for each of the student's 2"):
         places(4, 2, [0, 7])
+    with pytest.raises(ValueError, match=r"`how` must name one of 4 .*Received: how=\[0.7, 1.2\]"):
+        places(4, 2, [0.7, 1.2])
     with pytest.raises(ValueError, match="`how` must be one of"):
         places(4, 2, "middle")
     with pytest.raises(ValueError, match="selects no layer"):

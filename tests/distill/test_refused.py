@@ -53,6 +53,8 @@ def test_settings_of_losses_are_checked():
     for from_logits in (1, "yes", (True, 0), np.array([True, False])):
         with pytest.raises(ValueError, match="`from_logits` must be"):
             Logits(from_logits=from_logits)
+    with pytest.raises(ValueError, match=r"`binary` must be True, False or None. Received: binary='yes'"):
+        Logits(binary="yes")
     assert JensenShannon(np.float64(0.3)).beta == 0.3
     for beta in (0, 1.0, float("nan"), "half"):
         with pytest.raises(ValueError, match="`beta` must be a number between 0 and 1"):

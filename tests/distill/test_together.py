@@ -243,6 +243,9 @@ def test_each_generation_is_taught_by_the_one_before():
     assert [s for _, s in taught] == students and len({id(s) for s in students}) == 3
     with pytest.raises(ValueError, match="`generations` must be a whole number from 1 on"):
         born_again(teacher, dense, train, generations=0)
+    for losses in ([], "kl"):
+        with pytest.raises((TypeError, ValueError), match="`distillation_losses`"):
+            born_again(teacher, dense, train, losses=losses)
 
 
 def test_assistants_stand_between():
@@ -254,6 +257,8 @@ def test_assistants_stand_between():
     assert [t.model for t in taught[-1][0].teachers] == [teacher, assistant]
     with pytest.raises(ValueError, match="at least one model"):
         through_assistants(teacher, [], train)
+    with pytest.raises(ValueError, match="`distillation_losses`"):
+        through_assistants(teacher, [student], train, losses=[])
 
 
 def test_the_task_weighs_as_asked_for_in_every_generation():
@@ -297,6 +302,14 @@ def test_stages_change_what_counts():
     np.testing.assert_allclose(told[2], 2 * 4 * entropy(*answers, axis=-1).mean(), rtol=1e-3)
     np.testing.assert_allclose(history["loss"][0], told[0], rtol=1e-5)
     np.testing.assert_allclose(history["loss"][3], 0.25 * history["student_loss"][3] + 0.75 * told[3], rtol=1e-5)
+
+
+def test_stages_that_are_taken_up_count_as_if_they_had_gone_through():
+    stages = [Stage(0, [1.0, 0.0], 0.0), Stage(2, [0.0, 1.0]), Stage(3, [1.0, 1.0], 0.25)]
+    for first, last, weight in ((0, 3, 0.0), (2, 3, 0.0), (2, 4, 0.25)):
+        distiller = compiled(Distiller(dense(9), dense(4), [Features("hidden", "hidden"), Logits(2.0)]))
+        distiller.fit(X, Y, initial_epoch=first, epochs=last, verbose=0, callbacks=[Progressive(stages)])
+        assert distiller.student_loss_weight == weight
 
 
 def test_stages_in_order():

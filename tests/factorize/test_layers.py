@@ -51,6 +51,20 @@ X = np.random.default_rng(0).normal(size=(16, 8, 8, 3)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(16, 3)).astype("float32")
 
 
+@pytest.mark.parametrize("make", [
+    lambda **options: FactorizedDense(6, 2, **options),
+    lambda **options: FactorizedConv2D(6, 3, 2, **options),
+])  # fmt: skip
+def test_what_is_frozen_stays_so_in_copies(make, tmp_path):
+    frozen = make()
+    for layer in (make(trainable=False), frozen):
+        model = keras.Sequential([keras.Input((6, 6, 4)), layer, layers.Dense(2)])
+        frozen.trainable = False
+        model.save(tmp_path / "model.keras")
+        for one in (model, keras.models.load_model(tmp_path / "model.keras"), keras.models.clone_model(model)):
+            assert [tuple(w.shape) for w in one.trainable_weights] == [(6, 2), (2,)]
+
+
 def test_they_train_and_are_saved_and_loaded(tmp_path):
     model = network()
     model.compile(keras.optimizers.Adam(1e-2, epsilon=1e-12), "mse", run_eagerly=True)

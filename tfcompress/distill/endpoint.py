@@ -24,7 +24,7 @@ class Endpoint:
         system: a system message in front of each prompt.
         temperature: of sampling, from 0.
         max_tokens: of an answer.
-        timeout: seconds of one request.
+        timeout: seconds for which the server may send nothing.
         further: further fields of the request, such as {"top_p": 0.9}.
 
     Raises:

@@ -43,9 +43,8 @@ def born_again(
     """
     if not is_whole(generations):
         raise ValueError(f"`generations` must be a whole number from 1 on. Received: generations={generations!r}")
-    return _in_turn(
-        teacher, [make] * int(generations), train, losses or Logits(temperature=1.0), student_loss_weight, False
-    )
+    losses = Logits(temperature=1.0) if losses is None else losses
+    return _in_turn(teacher, [make] * int(generations), train, losses, student_loss_weight, False)
 
 
 def through_assistants(
@@ -83,7 +82,8 @@ def through_assistants(
     students = list(students)
     if not students:
         raise ValueError("`students` must hold at least one model. Received: none")
-    return _in_turn(teacher, students, train, losses or Logits(temperature=4.0), student_loss_weight, dense)
+    losses = Logits(temperature=4.0) if losses is None else losses
+    return _in_turn(teacher, students, train, losses, student_loss_weight, dense)
 
 
 def _in_turn(

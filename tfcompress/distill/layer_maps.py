@@ -5,6 +5,7 @@ from typing import Any
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.scalars import is_whole
 from tfcompress.core.select import matcher
 from tfcompress.distill.objects import DistillationLoss
 
@@ -80,13 +81,13 @@ def places(teacher: int, student: int, how: str | Sequence[int] = "uniform") -> 
     ([1, 3, 5, 7, 9, 11], [2, 3])
     """
     if not isinstance(how, str):
-        chosen = [int(place) for place in how]
-        if len(chosen) != student or not all(-teacher <= place < teacher for place in chosen):
+        chosen = list(how)
+        if len(chosen) != student or not all(is_whole(place, -teacher) and place < teacher for place in chosen):
             raise ValueError(
                 f"`how` must name one of {teacher} layers of the teacher for each of the student's {student}. "
                 f"Received: how={how!r}"
             )
-        return [place % teacher for place in chosen]
+        return [int(place) % teacher for place in chosen]
     if how not in HOW:
         raise ValueError(f"`how` must be one of {HOW}, or numbers of layers. Received: how={how!r}")
     if not 0 < student <= teacher:

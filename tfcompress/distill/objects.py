@@ -165,6 +165,8 @@ class Logits(Outputs):
         super().__init__(temperature, from_logits=from_logits, output=output, teacher=teacher, student=student)
         if loss not in ("kl", "cross_entropy", "mse"):
             raise ValueError(f"`loss` must be 'kl', 'cross_entropy' or 'mse'. Received: loss={loss!r}")
+        if binary not in (None, True, False):
+            raise ValueError(f"`binary` must be True, False or None. Received: binary={binary!r}")
         self.kind, self.binary = loss, binary
 
     def loss(self, teacher: tf.Tensor, student: tf.Tensor, labels: Any) -> tf.Tensor:

@@ -45,7 +45,7 @@ class Progressive(keras.callbacks.Callback):
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         super().__init__()
-        self.stages = list(stages)
+        self.stages, self._entered = list(stages), False
         epochs = [stage.epoch for stage in self.stages]
         whole = all(is_whole(epoch, 0) for epoch in epochs)
         if not epochs or not whole or epochs[0] != 0 or epochs != sorted(set(epochs)):
@@ -54,6 +54,7 @@ class Progressive(keras.callbacks.Callback):
             )
 
     def on_train_begin(self, logs: Any = None) -> None:
+        self._entered = False
         if not isinstance(self.model, Distiller):
             raise TypeError(f"`Progressive` must be used with a `Distiller`. Received: {type(self.model).__name__}")
         before = Stage(0, self.model.distillation_loss_weights, self.model.student_loss_weight)
@@ -66,7 +67,11 @@ class Progressive(keras.callbacks.Callback):
                 self._enter(before)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._enter([stage for stage in self.stages if stage.epoch <= epoch][-1])
+        begun = [stage for stage in self.stages if stage.epoch <= epoch]
+        # A training that is taken up in a later stage begins with what the earlier ones left.
+        for stage in begun[-1:] if self._entered else begun:
+            self._enter(stage)
+        self._entered = True
 
     def _enter(self, stage: Stage) -> None:
         self.model.distillation_loss_weights = stage.weights

@@ -45,7 +45,7 @@ def in_context(
         seed: of the draws.
 
     Raises:
-        ValueError: there are fewer examples than `shots`, or `shots` is below 1.
+        ValueError: there are fewer examples than `shots`, `shots` is below 1, or `inputs` is one text.
 
     Source: Brown et al. 2020, arXiv:2005.14165, section 2.
 
@@ -61,7 +61,7 @@ def in_context(
     if not is_whole(shots) or shots > len(examples):
         raise ValueError(f"`shots` must be from 1 to the number of examples, {len(examples)}. Received: {shots!r}")
     random, found = np.random.default_rng(seed), []
-    for text in inputs:
+    for text in _texts("inputs", inputs):
         chosen = [examples[i] for i in random.choice(len(examples), shots, replace=False)]
         parts = [task] if task else []
         parts += [f"Input: {one}\nOutput: {other}" for one, other in chosen]
@@ -76,12 +76,16 @@ def chain_of_thought(questions: Iterable[str], *, cue: str = STEPS) -> list[Prom
         questions: what is to be answered.
         cue: the request.
 
+    Raises:
+        ValueError: `questions` is one text.
+
     Source: Kojima et al. 2022, arXiv:2205.11916 (zero-shot); Wei et al. 2022, arXiv:2201.11903.
 
     >>> chain_of_thought(["What is 2 + 3?"], cue="Think first.")[0].text
     'What is 2 + 3?\\n\\nThink first.'
     """
-    return [Prompt("chain_of_thought", f"{question}\n\n{cue}", {"question": question}) for question in questions]
+    return [Prompt("chain_of_thought", f"{question}\n\n{cue}", {"question": question})
+            for question in _texts("questions", questions)]  # fmt: skip
 
 
 def instructions(tasks: Iterable[str | tuple[str, str]]) -> list[Prompt]:
@@ -90,14 +94,24 @@ def instructions(tasks: Iterable[str | tuple[str, str]]) -> list[Prompt]:
     Args:
         tasks: "instruction", or ("instruction", "input").
 
+    Raises:
+        ValueError: `tasks` is one text.
+
     Source: Wang et al. 2022 (Self-Instruct), arXiv:2212.10560.
 
     >>> instructions([("Translate to French.", "good morning")])[0].text
     'Translate to French.\\n\\nInput: good morning'
     """
     found = []
-    for task in tasks:
+    for task in _texts("tasks", tasks):
         instruction, given = (task, "") if isinstance(task, str) else task
         text = f"{instruction}\n\nInput: {given}" if given else instruction
         found.append(Prompt("instruction", text, {"instruction": instruction, "input": given}))
     return found
+
+
+def _texts(argument: str, given: Any) -> Any:
+    """What is iterated over; one text would be taken letter by letter."""
+    if isinstance(given, (str, bytes)):
+        raise ValueError(f"`{argument}` must be several texts. Received: {argument}={given[:50]!r}")
+    return given

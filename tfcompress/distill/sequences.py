@@ -50,7 +50,7 @@ def sample(
     """
     _check_end(end, padding)
     asked = _asked(model, other, mix, temperature)
-    return _written(asked, _rows(prompts, length), length, temperature == 0, np.random.default_rng(seed), end, padding)
+    return _written(asked, _rows(prompts, length), length, temperature == 0, _random(seed), end, padding)
 
 
 def _check_end(end: Any, padding: Any = 0) -> None:
@@ -58,6 +58,12 @@ def _check_end(end: Any, padding: Any = 0) -> None:
         raise ValueError(f"`end` must be a token, a whole number from 0, or None. Received: end={end!r}")
     if not is_whole(padding, -(2**31)):
         raise ValueError(f"`padding` must be a whole number. Received: padding={padding!r}")
+
+
+def _random(seed: Any) -> np.random.Generator:
+    if not is_whole(seed, 0):
+        raise ValueError(f"`seed` must be a whole number from 0. Received: seed={seed!r}")
+    return np.random.default_rng(seed)
 
 
 def _asked(model: Any, other: Any, mix: float, temperature: float) -> Asked:
@@ -173,7 +179,7 @@ def teacher_texts(
     if not is_whole(batch_size):
         raise ValueError(f"`batch_size` must be a whole number from 1. Received: batch_size={batch_size!r}")
     _check_end(end, padding)
-    rows, asked, random = _rows(prompts, length), _asked(teacher, None, 0.0, temperature), np.random.default_rng(seed)
+    rows, asked, random = _rows(prompts, length), _asked(teacher, None, 0.0, temperature), _random(seed)
     parts = [
         _written(asked, rows[start : start + batch_size], length, temperature == 0, random, end, padding)
         for start in range(0, len(rows), batch_size)
@@ -236,7 +242,7 @@ class OnPolicy(flavor.BATCHES):  # type: ignore[name-defined, misc]
         super().__init__()
         self._asked = _asked(student, teacher, mix, temperature)
         self._given, self._share, self._batch, self._mix = given, share, batch_size, mix
-        self._temperature, self._random = temperature, np.random.default_rng(seed)
+        self._temperature, self._random = temperature, _random(seed)
         self._end, self._padding = end, padding
 
     num_batches = None

@@ -46,9 +46,11 @@ def factorize_model(model: Any, rank: Any, *, method: str = "auto", select: Any 
             a single time, since runtimes are slow with more; "tucker2" otherwise. Kernels without a window are
             matrices, which SVD takes apart whatever the method.
         select: which layers: a layer class, a name pattern ("head/*"), a layer, a predicate, or a list of these.
-        data: samples: arrays, or an iterable of batches. With them errors are those of the layers' outputs,
-            decompositions are weighted by what the layers read, and a budget goes by the measured change of the model's
-            answers; without them every layer's relative error counts the same. The first 512 are used, and read once.
+        data: samples: arrays, or an iterable of batches. With them errors are those of the layers' outputs (every
+            direction of what they read counts at least 1 % of the mean square: errors are not exact where that is most
+            of it, as behind a large common offset), decompositions are weighted by what the layers read, and a budget
+            goes by the measured change of the model's answers; without them every layer's relative error counts the
+            same. The first 512 are used, and read once.
 
     Returns:
         A new, uncompiled Functional model, ready to be trained, pruned, quantized and exported.

@@ -43,7 +43,8 @@ class FactorizedDense(keras.layers.Layer):
         self.units, self.rank = units, int(rank)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.supports_masking = True
-        shared = {"kernel_regularizer": kernel_regularizer, "dtype": flavor.dtype_policy(self)}
+        shared = {"kernel_regularizer": kernel_regularizer, "dtype": flavor.dtype_policy(self),
+                  "trainable": self.trainable}  # fmt: skip
         self.reduce = _LAYERS.Dense(
             self.rank, use_bias=False, kernel_initializer=_reseeded(kernel_initializer, 0), name="reduce", **shared
         )
@@ -127,7 +128,7 @@ class FactorizedConv2D(keras.layers.Layer):
         config = plain.get_config()
         self._given = {key: config.get(key) for key in _CONV}
         self.parts = convolutions(
-            {**config, "name": "conv", "trainable": True, "dtype": flavor.dtype_policy(self)}, method, ranks
+            {**config, "name": "conv", "trainable": self.trainable, "dtype": flavor.dtype_policy(self)}, method, ranks
         )
         for place, part in enumerate(self.parts):
             for key in ("kernel_initializer", "depthwise_initializer"):

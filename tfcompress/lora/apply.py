@@ -43,7 +43,8 @@ def add_lora(
             (8.13 bits a number), "int4" or "nf4" (4.13 bits), and one bit more where pruning holds zeros. Dequantized
             whenever the layer computes.
         train: layers that are trained whole (a new head), selected in the same way; the adapter keeps them as copies,
-            but a layer with statistics (BatchNormalization) is itself trained.
+            but a layer with statistics (BatchNormalization) is itself trained. Constraints and regularizers of their
+            weights do not hold for copies.
         name: of the adapter: letters, digits, - and _.
 
     Returns:
