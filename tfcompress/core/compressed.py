@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
+from tfcompress.core.trainable import settle_frozen
 
 
 @flavor.register
@@ -49,6 +50,8 @@ class Compressed(keras.Model):
         config = dict(config)
         notes, evaluator = config.pop("notes", {}), config.pop("evaluator", None)
         model = super().from_config(config, custom_objects=custom_objects)
+        for layer in flavor.sublayers(model):
+            settle_frozen(layer)
         object.__setattr__(model, "notes", dict(notes))
         if evaluator is not None:
             object.__setattr__(model, "evaluator", flavor.saving.deserialize_keras_object(evaluator))

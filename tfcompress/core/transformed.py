@@ -15,6 +15,7 @@ from tfcompress.core.grid import IntegerWeight
 from tfcompress.core.projected import carry
 from tfcompress.core.rebuild import rebuilt
 from tfcompress.core.replay import replay_with
+from tfcompress.core.trainable import settle_frozen
 
 
 class Transform:
@@ -250,6 +251,7 @@ class Transformed(keras.layers.Layer):
         load = flavor.saving.deserialize_keras_object
         config = dict(config)
         config["layer"] = rebuilt(config["layer"])
+        settle_frozen(config["layer"])
         config["transforms"] = {name: [load(step) for step in steps] for name, steps in config["transforms"].items()}
         return cls(**config)
 
