@@ -329,3 +329,28 @@ def test_codes_stand_inside_recurrent_layers():
     assert len(kernels) == 4
     np.testing.assert_allclose(wrapper(x), expected, atol=1e-6)
     np.testing.assert_allclose(wrapper.baked()(x), expected, atol=1e-6)
+
+
+DISTRIBUTED = {
+    "a layer": lambda: layers.TimeDistributed(layers.Dense(3)),
+    "two deep": lambda: layers.TimeDistributed(layers.TimeDistributed(layers.Dense(3))),
+    "a model": lambda: layers.TimeDistributed(
+        keras.Sequential([keras.Input((5, 4)), layers.TimeDistributed(layers.Dense(3)), layers.Dense(2)])
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DISTRIBUTED)
+def test_a_loaded_wrapper_of_a_wrapper_can_be_saved_again(case, tmp_path):
+    shape = (2, 4) if case == "a layer" else (2, 5, 4)
+    inputs = keras.Input(shape)
+    layer = DISTRIBUTED[case]()
+    layer(inputs)
+    model = keras.Model(inputs, Transformed(layer, {"kernel": [Scale(2.0)]})(inputs))
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype("float32")
+    expected = model.predict(x, verbose=0)
+    for i in range(3):
+        model.save(tmp_path / f"{i}.keras")
+        model = keras.models.load_model(tmp_path / f"{i}.keras")
+        np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5)
+    assert keras.models.clone_model(model)(x).shape == expected.shape

@@ -60,6 +60,7 @@ masked_softmax = _chosen.masked_softmax
 mask_arguments = _chosen.mask_arguments
 settle_masks = _chosen.settle_masks
 settle_shapes = _chosen.settle_shapes
+settle_build_shapes = _chosen.settle_build_shapes
 accepts_training = _chosen.accepts_training
 copy_variable = _chosen.copy_variable
 blank_copy = _chosen.blank_copy

@@ -36,21 +36,23 @@ def rebuilt(config: dict[str, Any], custom_objects: Any = None) -> Any:
             repeat the config of the whole model, once for each layer around.
     """
     try:
-        return flavor.saving.deserialize_keras_object(config, custom_objects=custom_objects)
+        layer = flavor.saving.deserialize_keras_object(config, custom_objects=custom_objects)
+        flavor.settle_build_shapes(layer, config)
+        return layer
     except CompressionError:
         raise
     except Exception as error:
         name, inner = config["class_name"], config.get("config", {})
-        layer = inner.get("name", name) if isinstance(inner, dict) else name
+        called = inner.get("name", name) if isinstance(inner, dict) else name
         said = str(error)
         if "Could not locate" in said or "Unknown layer" in said or "Unable to find" in said:
             raise CompressionError(
-                f"Keras does not know the class {name!r} of layer {layer!r}: decorate it with "
+                f"Keras does not know the class {name!r} of layer {called!r}: decorate it with "
                 f"@keras.saving.register_keras_serializable() before the model is saved, and import it before the "
                 f"model is loaded; or pass custom_objects={{{name!r}: {name}}} to load_model"
             ) from error
         last = said.strip().splitlines()[-1].strip() if said.strip() else ""
         raise CompressionError(
-            f"The class {name!r} of layer {layer!r} cannot be made from its own config: its get_config must return "
+            f"The class {name!r} of layer {called!r} cannot be made from its own config: its get_config must return "
             f"what its constructor takes ({type(error).__name__}: {last.removeprefix('Exception encountered: ')})"
         ) from error

@@ -114,6 +114,10 @@ def forget_calls(operation: Any, keep: int = 0) -> None:
     operation._outbound_nodes.clear()
 
 
+def settle_build_shapes(layer: Any, config: dict[str, Any]) -> None:
+    """Nothing: a layer remembers the shapes that it was built with, however it was built."""
+
+
 def set_name(layer: Any, name: str) -> None:
     """Rename a layer or operation."""
     layer.name = name

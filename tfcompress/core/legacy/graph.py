@@ -179,6 +179,41 @@ def map_shapes(shapes: Any) -> Any:
     return [map_shapes(shape) for shape in shapes]
 
 
+def settle_build_shapes(layer: Any, config: dict[str, Any]) -> None:
+    """Let a layer made of its config remember the shapes that it was built with, and the layers in it theirs.
+
+    A wrapper built of its config (TimeDistributed) remembers the shape of the layer inside: saved with that it would
+    not load.
+    """
+    known: dict[tuple[str, Any], list[Any]] = {}
+
+    def visit(part: Any) -> None:
+        if isinstance(part, dict):
+            built, own = part.get("build_config"), part.get("config")
+            if isinstance(own, dict) and isinstance(built, dict) and built.get("input_shape") is not None:
+                known.setdefault((part["class_name"], own.get("name")), []).append(built["input_shape"])
+            for child in part.values():
+                visit(child)
+        elif isinstance(part, (list, tuple)):
+            for child in part:
+                visit(child)
+
+    visit(config)
+    for part in (layer, *sublayers(layer, recursive=True)):
+        shapes = known.get((type(part).__name__, part.name), [])
+        if shapes and all(shape == shapes[0] for shape in shapes) and not isinstance(part, keras.Model):
+            part._build_input_shape = _tensor_shapes(shapes[0])
+
+
+def _tensor_shapes(shapes: Any) -> Any:
+    """tf.TensorShape for plain lists and tuples."""
+    if isinstance(shapes, dict):
+        return {name: _tensor_shapes(shape) for name, shape in shapes.items()}
+    if isinstance(shapes, (list, tuple)) and not all(d is None or isinstance(d, int) for d in shapes):
+        return [_tensor_shapes(shape) for shape in shapes]
+    return tf.TensorShape(shapes)
+
+
 def loosened_operation(operation: Any, loosen: Callable[[Any], Any]) -> Any:
     """The operation itself: nothing in it depends on the batch it was traced with."""
     return operation
