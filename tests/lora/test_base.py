@@ -9,6 +9,7 @@ import scipy.stats
 import tensorflow as tf
 
 import tfcompress as tfc
+from tests.lora.small import fit
 from tests.zoo import keras, layers
 from tfcompress.core.transformed import transformed_layers
 from tfcompress.lora.base import NF4, pack, unpack
@@ -156,3 +157,15 @@ def test_layers_that_cannot_be_made_anew_keep_a_float_base_and_it_is_said():
     adapted = tfc.add_lora(model, 2, base="int4")
     assert "base in float32: Own is no layer of Keras" in adapted.notes["own"]
     assert [w.shape[-1] for w in adapted.trainable_weights] == [2, 16, 2, 16]
+
+
+@pytest.mark.parametrize("base", ["int8", "int4", "nf4"])
+def test_a_model_at_every_step_of_a_sequence_may_have_a_packed_base(base):
+    """tf_keras runs the model inside for the masks that it hands on: on the codes it cannot."""
+    keras.utils.set_random_seed(0)
+    inner = keras.Sequential([keras.Input((8,)), layers.Dense(16), layers.Dense(8)])
+    model = keras.Sequential([keras.Input((3, 8)), layers.TimeDistributed(inner, name="td"), layers.Dense(4)])
+    x, y = np.ones((4, 3, 8), "float32"), np.zeros((4, 3, 4), "float32")
+    adapted = tfc.add_lora(model, 1, base=base)
+    fit(adapted, x=x, y=y, eager=False)
+    np.testing.assert_allclose(tfc.merge_lora(adapted)(x), adapted(x), atol=1e-5)

@@ -3,6 +3,7 @@
 `from_config`, `clone_model` and `copy.deepcopy` fail on layers whose constructor does not tell all; attributes do.
 """
 
+import contextvars
 import functools
 import threading
 import types
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfcompress.core import flavor
 from tfcompress.core.flavor import keras
@@ -18,6 +20,9 @@ from tfcompress.core.replay import replay
 
 #: id of an old object -> (its copy, the old object, kept so that its id stays its own)
 Memo = dict[int, tuple[Any, Any]]
+
+#: id of a variable that holds codes -> the shape of the weight that they stand for; of the wrappers being copied
+_codes: contextvars.ContextVar[dict[int, tuple[int, ...]]] = contextvars.ContextVar("_codes", default={})  # noqa: B039
 
 
 def copy_layer(layer: Any, memo: Memo | None = None) -> Any:
@@ -107,7 +112,12 @@ def _copy(memo: Memo, old: Any) -> Any:
     if flavor.is_graph(old) and not _hides_graph(old):
         return _copy_graph(memo, old)
     if isinstance(old, flavor.COPIED) or getattr(type(old), "holds_state", False):
-        return _copy_object(memo, old)
+        packed = old.packed_shapes() if hasattr(type(old), "packed_shapes") else {}
+        token = _codes.set({**_codes.get(), **packed})
+        try:
+            return _copy_object(memo, old)
+        finally:
+            _codes.reset(token)
     if isinstance(old, types.MethodType):
         return types.MethodType(old.__func__, again(old.__self__))
     if isinstance(old, functools.partial):  # tf_keras keeps regularization losses as partials that hold the variable
@@ -204,7 +214,16 @@ def _copy_container(memo: Memo, old: Any) -> Any:
 
 def _copy_graph(memo: Memo, model: Any) -> Any:
     """A graph is its calls made again on the copies of its layers; nested models stay nested."""
-    new = replay(model, lambda call, args, kwargs: _copy(memo, call.operation)(*args, **kwargs))
+    codes = _codes.get()
+
+    def call_copy(call: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        old, new = call.operation, _copy(memo, call.operation)
+        pairs = zip(old.weights, new.weights, strict=True) if codes and isinstance(old, keras.layers.Layer) else ()
+        weights = [(mine, tf.zeros(codes[id(its)])) for its, mine in pairs if id(its) in codes]
+        # The graph needs the shapes only, but a layer cannot be called on codes.
+        return flavor.replaced(new, weights, lambda: new(*args, **kwargs)) if weights else new(*args, **kwargs)
+
+    new = replay(model, call_copy)
     memo[id(model)] = new, model
     trainer = _trainer_attributes()
     for name, value in list(vars(model).items()):  # what a subclass keeps beside its graph

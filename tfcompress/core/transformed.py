@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -164,6 +164,11 @@ class Transformed(keras.layers.Layer):
         first = next(iter(self._transforms.get(name, ())), None)
         return first if first is not None and first.held_shape is not None else None
 
+    def packed_shapes(self) -> dict[int, tuple[int, ...]]:
+        """The shapes of the weights whose variables hold codes, by the `id` of the variable."""
+        held = {id(variable): self.held(name) for name, variable in named_weights(self.layer).items()}
+        return {key: step.held_shape for key, step in held.items() if step is not None and step.held_shape is not None}
+
     def trained(self, name: str) -> tf.Tensor:
         """The weight of this name before its transforms."""
         held, value = self.held(name), flavor.read(named_weights(self.layer)[name])
@@ -224,7 +229,13 @@ class Transformed(keras.layers.Layer):
         return "; ".join(f"{', '.join(weights)} {words}" for words, weights in done.items())
 
     def compute_mask(self, *args: Any, **kwargs: Any) -> Any:
-        return self.layer.compute_mask(*args, **kwargs) if self.layer.supports_masking else None
+        if not self.layer.supports_masking:
+            return None
+        parts = (self.layer, *flavor.sublayers(self.layer, recursive=True))
+        if not any(isinstance(part, keras.Model) for part in parts):
+            return self.layer.compute_mask(*args, **kwargs)
+        # The masks of a model come from running it (tf_keras), so it must read the weights that it computes with.
+        return _with_weights(self, lambda: self.layer.compute_mask(*args, **kwargs))
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         outputs = self.layer.compute_output_spec(*args, **kwargs)
@@ -269,10 +280,15 @@ def weight_shapes(layer: Any) -> list[tuple[Any, tuple[int, ...]]]:
 
 @tf.autograph.experimental.do_not_convert
 def _compute(wrapper: Transformed, *args: Any, **kwargs: Any) -> Any:
+    with flavor.masks_may_end(), flavor.branches_recorded():
+        return _with_weights(wrapper, lambda: wrapper.layer(*args, **kwargs))
+
+
+def _with_weights(wrapper: Transformed, call: Callable[[], Any]) -> Any:
+    """What `call` returns while the wrapped layer reads its transformed weights."""
     variables = named_weights(wrapper.layer)
     replacements = [(variables[name], wrapper.value(name)) for name in wrapper.transforms]
-    with flavor.masks_may_end(), flavor.branches_recorded():
-        return flavor.replaced(wrapper.layer, replacements, lambda: wrapper.layer(*args, **kwargs))
+    return flavor.replaced(wrapper.layer, replacements, call)
 
 
 def transformed_layers(layer: Any) -> list[Transformed]:
