@@ -10,6 +10,7 @@ from tfcompress.core.flavor import keras
 from tfcompress.core.holders import holders_of
 from tfcompress.core.replay import replay_with
 from tfcompress.core.trace import trace
+from tfcompress.core.trainable import set_trainable
 from tfcompress.core.transformed import Transform, Transformed, named_weights, transformed_layers, weight_shapes
 from tfcompress.lora.adapter import Adapter
 from tfcompress.lora.base import TABLES, Packed, why_not
@@ -49,7 +50,7 @@ class Adapted:
         layers = [layer for layer in self.flat.layers if not flavor.is_operation(layer)]
         self._frozen = {id(layer): self._was_frozen(layer) for layer in layers}
         for layer in layers:  # all before any name of a weight is asked for: tf_keras orders weights by what is frozen
-            inner_of(layer).trainable = False
+            set_trainable(inner_of(layer), False)
         self._ties = _ties(layers)
 
     def made(self, plan: Plan) -> Any:

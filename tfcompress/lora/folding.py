@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfcompress.core import flavor
 from tfcompress.core.einsum import Equation
 from tfcompress.core.flavor import keras
+from tfcompress.core.trainable import set_trainable
 from tfcompress.core.transformed import Transformed, named_weights
 
 _LAYERS = keras.layers
@@ -145,7 +146,7 @@ def learned_weights(layer: Any) -> list[Any]:
     if not frozen:
         return list(layer.trainable_weights)
     before = [(part, part.trainable) for part in parts]
-    layer.trainable = True
+    set_trainable(layer, True)
     try:
         return list(layer.trainable_weights)
     finally:

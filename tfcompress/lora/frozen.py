@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from tfcompress.core import flavor
+from tfcompress.core.trainable import set_trainable
 from tfcompress.lora.notes import FROZEN
 
 _PLACE = re.compile(r"\[([\d.]+)\]")
@@ -58,9 +59,9 @@ def restore(layer: Any, words: str | None) -> None:
         layer: the one on which the note was, or one made of it.
         words: what `words_of` gave; None: nothing was frozen.
     """
-    layer.trainable = words != FROZEN
+    set_trainable(layer, words != FROZEN)
     for place in _PLACE.findall(words or ""):
         part = layer
         for number in place.split("."):
             part = flavor.sublayers(part)[int(number)]
-        part.trainable = False
+        set_trainable(part, False)
