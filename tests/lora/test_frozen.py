@@ -79,7 +79,7 @@ def in_each_step(kind):
 
 
 @pytest.mark.parametrize("frozen", [None, "part", "whole"])
-@pytest.mark.parametrize("base", [None, "int8"] if hasattr(keras, "ops") else [None])  # tf_keras calls it for its mask
+@pytest.mark.parametrize("base", [None, "int8"])
 @pytest.mark.parametrize("kind", ["sequential", "functional"])
 def test_a_model_inside_a_wrapper_is_as_free_after_merging_as_before(kind, base, frozen, tmp_path):
     model = in_each_step(kind)
